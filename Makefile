@@ -1,0 +1,40 @@
+# make setup | train | test | soak | bench | format | clean
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup train test lint soak bench format clean
+setup: .venv/done
+
+.venv/done: pyproject.toml requirements.txt constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, not " + sys.version.split()[0] + ": make setup PYTHON=/path/to/python3")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+# RECIPE=celu trains another rung; ARGS='--epochs 2' passes anything on to `cifar-fast train`.
+RECIPE ?= final
+train: setup
+	@mkdir -p out
+	$(BIN)/cifar-fast train $(RECIPE) --plot out/$(RECIPE).png --json out/$(RECIPE).json $(ARGS)
+
+test: setup lint
+	$(BIN)/pytest -rs
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+soak: setup  # what is too slow for `make test`
+	$(BIN)/pytest -rs -s -m soak
+
+bench: setup
+	@mkdir -p out
+	$(BIN)/cifar-fast bench --json out/bench.json
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv out build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,128 @@
+"""Augmentation in groups: crop, flip and cutout by a few large copies instead of one small one per image.
+
+Shuffle the images, split them into one group per possible choice, apply one choice to a whole group. An epoch's choices
+are data (`Choices`), drawn from a seeded generator before any pixel moves. Group sizes are even, so this is not quite
+independent sampling for each image, but close.
+
+Source: "Bag of Tricks", section on preprocessing and augmentation on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .errors import UserError
+from .recipe import Recipe
+
+MEAN = (125.31, 122.95, 113.87)
+STD = (62.99, 62.09, 66.70)
+"""Of the training images' uint8 RGB."""
+SIZE = 32
+MAX_GROUPS = 200
+
+Groups = list[tuple[Tensor, tuple[int, int]]]
+"""Which images (int64 indices), and the one choice made for them: the top left corner (y, x) of a box, in pixels."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """All that is random about an epoch of n images, in the order in which it is applied."""
+
+    crop: Groups
+    """Corners in the padded image; the images come out of the crop in the order of the groups."""
+    flip: Tensor
+    """Which of the cropped images are mirrored, by their place after the crop."""
+    cutout: Groups
+    """Corners in the cropped image, by the place after the crop."""
+    order: Tensor
+    """A permutation of the n places: the order in which the batches take them."""
+
+
+def normalise(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """uint8 RGB images (n, 32, 32, 3) to zero mean and unit variance by channel, same shape and device."""
+    mean, std = (torch.tensor(values, device=images.device) for values in (MEAN, STD))
+    out = torch.empty(images.shape, dtype=dtype, device=images.device)
+    for part, target in zip(
+        torch.split(images, 5000), torch.split(out, 5000), strict=True
+    ):  # float32 copies of a part only
+        target.copy_((part - mean) / std)
+    return out
+
+
+def _reflect(size: int, border: int) -> Tensor:
+    """Where pixels −border … size + border − 1 are found when both ends act as mirrors."""
+    index = torch.arange(-border, size + border).abs()
+    return (size - 1) - (size - 1 - index).abs()
+
+
+def pad(images: Tensor, border: int) -> Tensor:
+    """Images (n, h, w, c) with a reflected border, to (n, h + 2 border, w + 2 border, c)."""
+    if border == 0:
+        return images
+    rows, columns = (_reflect(size, border).to(images.device) for size in images.shape[1:3])
+    return images.index_select(1, rows).index_select(2, columns)
+
+
+def split_into_groups(n: int, positions: int, generator: torch.Generator) -> Groups:
+    """n shuffled images in even groups, one for each of the `positions`² places that a box's corner can take.
+
+    Where there are more places than `MAX_GROUPS`, that many are drawn. Sizes differ by at most one.
+    """
+    device = generator.device
+    places = torch.randperm(positions**2, generator=generator, device=device)[:MAX_GROUPS].tolist()
+    images = torch.randperm(n, generator=generator, device=device)
+    return [
+        (part, divmod(place, positions)) for part, place in zip(images.tensor_split(len(places)), places, strict=True)
+    ]
+
+
+def draw(recipe: Recipe, n: int, generator: torch.Generator) -> Choices:
+    """The choices of one epoch of n images, by the recipe's `pad`, `flip` and `cutout`."""
+    device = generator.device
+    crop = split_into_groups(n, 2 * recipe.pad + 1, generator)
+    flipped = n // 2 if recipe.flip == "random" else 0
+    return Choices(
+        crop=crop,
+        flip=torch.randperm(n, generator=generator, device=device)[:flipped],
+        cutout=split_into_groups(n, SIZE - recipe.cutout + 1, generator) if recipe.cutout else [],
+        order=torch.randperm(n, generator=generator, device=device),
+    )
+
+
+def apply(choices: Choices, padded: Tensor, cutout: int) -> Tensor:
+    """The augmented images (n, 32, 32, c), in the order of the crop's groups.
+
+    `padded`: normalised images (n, 32 + 2 border, 32 + 2 border, c); `cutout`: the box's side in pixels.
+    """
+    n, _, _, channels = padded.shape
+    out = padded.new_empty((n, SIZE, SIZE, channels))
+    start = 0
+    for images, (y, x) in choices.crop:
+        stop = start + len(images)
+        torch.index_select(padded[:, y : y + SIZE, x : x + SIZE], 0, images, out=out[start:stop])
+        start = stop
+    out[choices.flip] = out[choices.flip].flip(2)
+    for images, (y, x) in choices.cutout:
+        out[images, y : y + cutout, x : x + cutout] = 0
+    return out
+
+
+def batches(
+    padded: Tensor, labels: Tensor, recipe: Recipe, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch of augmented batches: images (b, 3, 32, 32) in channels-last layout, and their labels (b,).
+
+    The last, smaller batch is dropped. Raises `UserError` if the data holds less than one batch.
+    """
+    n = len(labels)
+    if n < recipe.batch_size:
+        raise UserError(f"a batch of {recipe.batch_size} is larger than the data: {n} training images")
+    choices = draw(recipe, n, generator)
+    images = apply(choices, padded, recipe.cutout)
+    labels = labels[torch.cat([part for part, _ in choices.crop])]
+    for part in torch.split(choices.order, recipe.batch_size)[: n // recipe.batch_size]:
+        yield images[part].permute(0, 3, 1, 2), labels[part]

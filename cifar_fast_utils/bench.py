@@ -1,0 +1,133 @@
+"""How fast this machine and this package are, as ratios whose two sides run in turns.
+
+Machines are shared and noisy, so a figure is comparable with another of the same call only. Each is the median of
+several; what is on the clock stands in the docstrings.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from . import augment, host
+from .device import PRECISIONS, choose_precision, device_name, keep_freed_memory
+from .network import build_network
+from .optimiser import build_optimiser
+from .recipe import Recipe, get
+from .train import count_flops, prepare, training_step
+
+WIDTH = 64
+IMAGES = 50_000
+EPOCHS = 24
+"""Over which the once-per-run normalisation is spread."""
+
+
+def median_seconds(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """The median seconds of each side, run in turns after one unmeasured turn, with a progress bar."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    turns = list(itertools.product(range(repeats + 1), sides))
+    for turn, name in tqdm(turns, desc=" / ".join(sides), leave=False):
+        start = time.perf_counter()
+        sides[name]()
+        if turn:
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def a_step(recipe: Recipe, precision: str, channels_last: bool = True) -> Callable[[], object]:
+    """One full-width training step, forward, backward and optimiser, on a batch that is there already."""
+    network = build_network(recipe, WIDTH, precision)
+    images = torch.randn(recipe.batch_size, 3, 32, 32).to(PRECISIONS[precision])
+    if channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    else:
+        network = network.to(memory_format=torch.contiguous_format)
+    labels = torch.randint(10, (recipe.batch_size,))
+    optimiser = build_optimiser(network, recipe)
+    return lambda: training_step(network, optimiser, recipe, 1e-3, 1.0, images, labels)
+
+
+def augmentations(images: Tensor, labels: Tensor, dtype: torch.dtype) -> dict[str, Callable[[], object]]:
+    """An epoch of batches in the network's dtype and layout, in groups and by the baseline's DataLoader.
+
+    Both from normalised and padded images; what made those is measured apart.
+    """
+    recipe = get("gpu_data")
+    generator = torch.Generator().manual_seed(0)
+    padded, on_host = (prepare(images, kind, recipe.pad) for kind in (dtype, torch.float32))
+    loader = host.loader(on_host, labels, recipe, generator)
+    return {
+        "in groups": lambda: list(augment.batches(padded, labels, recipe, generator)),
+        "DataLoader": lambda: list(host.batches(loader, torch.device("cpu"), dtype)),
+    }
+
+
+def bench(repeats: int) -> dict[str, float | str]:
+    """Measure on the CPU, print a line for each figure, and return them all."""
+    keep_freed_memory()
+    torch.manual_seed(0)
+    cpu = torch.device("cpu")
+    precision = choose_precision("auto", cpu)
+    dtype = PRECISIONS[precision]
+    recipe = get("final")
+    n, gflop = recipe.batch_size, count_flops(recipe, WIDTH) / 1e9
+    figures: dict[str, float | str] = {
+        "device": device_name(cpu), "threads": torch.get_num_threads(), "precision": precision,
+        "torch": torch.__version__, "repeats": repeats,
+    }  # fmt: skip
+    print(f"{figures['device']}, {precision}, torch {torch.__version__}: medians of {repeats}, sides in turns\n")
+
+    a, b = (torch.randn(4096, 4096).to(dtype) for _ in range(2))
+    steps = median_seconds(
+        {
+            "ours": a_step(recipe, precision),
+            "plain norm": a_step(replace(recipe, ghost_groups=1), precision),
+            "float32 contiguous": a_step(recipe, "float32", channels_last=False),
+            "matmul": lambda: a @ b,
+        },
+        repeats,
+    )
+    ours, plain, port = (steps[side] for side in ("ours", "plain norm", "float32 contiguous"))
+    matmul = 2 * 4096**3 / 1e9 / steps["matmul"]
+    figures |= {
+        "train_images_per_second": n / ours, "train_gflops": gflop / ours,
+        "port_images_per_second": n / port, "port_gflops": gflop / port,
+        "plain_norm_images_per_second": n / plain, "matmul_gflops": matmul,
+        "train_speedup": port / ours, "matmul_share": gflop / ours / matmul, "ghost_cost": ours / plain,
+    }  # fmt: skip
+    speed = f"{n / ours:,.0f} images/s, {gflop / ours:,.0f} GFLOP/s"
+    print(
+        f"train_speedup   {port / ours:6.2f}  full-width training step of `final`: {speed}; the same network in eager"
+    )
+    print(f"{'':22}  float32, contiguous: {n / port:,.0f} images/s, {gflop / port:,.0f} GFLOP/s")
+    print(f"matmul_share    {gflop / ours / matmul:6.2f}  that step over the machine's {precision} matrix multiply "
+          f"(4096 × 4096): {matmul:,.0f} GFLOP/s")  # fmt: skip
+    print(f"ghost_cost      {ours / plain:6.2f}  that step over one with plain batch norm: {n / plain:,.0f} images/s")
+
+    images, labels = torch.randint(256, (IMAGES, 32, 32, 3), dtype=torch.uint8), torch.randint(10, (IMAGES,))
+    once = median_seconds(
+        {"in groups": lambda: prepare(images, dtype, 4), "DataLoader": lambda: prepare(images, torch.float32, 4)},
+        repeats,
+    )
+    epochs = median_seconds(augmentations(images, labels, dtype), repeats)
+    grouped, loaded = (IMAGES / (epochs[side] + once[side] / EPOCHS) for side in ("in groups", "DataLoader"))
+    figures |= {
+        "augment_images_per_second": grouped, "loader_images_per_second": loaded, "augment_speedup": grouped / loaded,
+    }  # fmt: skip
+    print(f"augment_speedup {grouped / loaded:6.2f}  an epoch of 50,000 images to batches, in groups: {grouped:,.0f} "
+          f"images/s; DataLoader, 2 workers: {loaded:,.0f} images/s")  # fmt: skip
+
+    help_command = [sys.executable, "-m", "cifar_fast_utils", "--help"]
+    answer = median_seconds({"--help": lambda: subprocess.run(help_command, check=True, capture_output=True)}, repeats)
+    figures["help_seconds"] = answer["--help"]
+    print(f"help_seconds    {answer['--help']:6.2f}  `cifar-fast --help`, a new process each time")
+    return figures

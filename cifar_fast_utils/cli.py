@@ -1,0 +1,270 @@
+"""The shell: `cifar-fast train|predict|recipes|info|bench`.
+
+Nothing heavy is imported before it is needed, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from . import __version__
+from .errors import UserError
+from .recipe import ARTICLE, LADDER, RECIPES, diff, get, with_epochs
+
+if TYPE_CHECKING:
+    from .run import Run
+
+DESCRIPTION = """\
+Train a small ResNet on CIFAR-10 fast, one trick at a time: a runnable edition of
+David Page's "How to Train Your ResNet 8: Bag of Tricks".
+"""
+
+EXAMPLES = """\
+examples:
+  cifar-fast train                      the article's final recipe, at the scale that fits this machine
+  cifar-fast train celu --epochs 5      another rung, shorter
+  cifar-fast train --save final.safetensors
+  cifar-fast predict final.safetensors cat.jpg
+  cifar-fast recipes --diff celu ghost_norm
+
+data:
+  --data, or the environment variable CIFAR_FAST_DATA, says where the images come from: `cifar10` downloads
+  CIFAR-10, `synthetic` is made here, a FOLDER holds parquet files as the Hugging Face hub serves them or
+  torchvision's cifar-10-batches-py; `auto` takes what is already here, then downloads, then makes.
+  Decoded images are kept in the folder that CIFAR_FAST_CACHE names (~/.cache/cifar-fast).
+
+exit codes: 0 done, 2 something to mend (one line says what), 130 stopped by Ctrl-C.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, not argparse's usage and a line."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    plain = argparse.RawDescriptionHelpFormatter
+    top = _Parser("cifar-fast", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=plain)
+    top.add_argument("--version", action="version", version=f"cifar-fast {__version__}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    train = commands.add_parser("train", help="train a network by a recipe, test it, print the table", epilog=EXAMPLES,
+                                formatter_class=plain)  # fmt: skip
+    train.set_defaults(run=_train)
+    train.add_argument("recipe", nargs="?", default="final", help="a name from `cifar-fast recipes` (%(default)s)")
+    train.add_argument("--data", default="auto", help="auto, cifar10, synthetic or a FOLDER (%(default)s)")
+    train.add_argument("--scale", default="auto", help="full: the article's network; small: a quarter of its width; "
+                       "smoke: seconds, to try things; auto: full on a GPU, else small")  # fmt: skip
+    train.add_argument("--epochs", type=float, help="another length; the schedule stretches with it")
+    train.add_argument("--batch-size", type=int, help="another batch size")
+    train.add_argument("--seed", type=int, default=0, help="of everything random (%(default)s)")
+    train.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
+    train.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16 (%(default)s: the "
+                       "fastest that the device really has)")  # fmt: skip
+    train.add_argument("--threads", type=int, help="CPU threads (as many as PyTorch likes)")
+    train.add_argument("--test-at-end", action="store_true", help="do not test after every epoch")
+    train.add_argument("--quiet", action="store_true", help="no progress bars")
+    train.add_argument("--json", type=Path, metavar="FILE", help="write the run's record")
+    train.add_argument("--save", type=Path, metavar="FILE", help="write the weights, as safetensors")
+    train.add_argument("--plot", type=Path, metavar="FILE", help="draw accuracy and rate by epoch (png, svg or pdf)")
+
+    predict = commands.add_parser("predict", help="name what trained weights see in pictures")
+    predict.set_defaults(run=_predict)
+    predict.add_argument("weights", type=Path, help="what `train --save` wrote")
+    predict.add_argument("pictures", type=Path, nargs="+", metavar="IMAGE", help="of any size and format")
+
+    recipes = commands.add_parser("recipes", help="list the recipes, or show what differs between two")
+    recipes.set_defaults(run=_recipes)
+    recipes.add_argument("--diff", nargs=2, metavar=("OLD", "NEW"), help="the fields that changed")
+    recipes.add_argument("--json", action="store_true", help="all of them, every field, as one JSON list")
+
+    info = commands.add_parser("info", help="what this machine is and has, and what `auto` would choose")
+    info.set_defaults(run=_info)
+
+    bench = commands.add_parser("bench", help="measure the speed of this machine and this package (minutes)")
+    bench.set_defaults(run=_bench)
+    bench.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
+    bench.add_argument("--repeats", type=int, default=5, help="of each side of each ratio, medians taken (%(default)s)")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 done, 2 something to mend, 130 stopped by Ctrl-C."""
+    chosen = parser().parse_args(arguments)
+    try:
+        chosen.run(chosen)
+    except UserError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        print("\ncifar-fast: stopped", file=sys.stderr)
+        return 130
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        where = _out_of_memory(error)
+        if where is None:
+            raise
+        return _fail(f"{where} is out of memory: lower --batch-size, or take --scale small")
+    return 0
+
+
+def _fail(message: str) -> int:
+    print(f"cifar-fast: {message}", file=sys.stderr)
+    return 2
+
+
+def _out_of_memory(error: BaseException) -> str | None:
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError):
+        return "the GPU"
+    return "this machine" if isinstance(error, MemoryError) or "can't allocate memory" in str(error) else None
+
+
+def _train(chosen: argparse.Namespace) -> None:
+    from .files import check_writable
+
+    recipe = get(chosen.recipe)
+    if chosen.batch_size is not None:
+        recipe = dataclasses.replace(recipe, batch_size=chosen.batch_size)
+    if chosen.epochs is not None:
+        recipe = with_epochs(recipe, chosen.epochs)
+    for file in (chosen.json, chosen.save, chosen.plot):
+        if file is not None:
+            check_writable(file)
+
+    import torch
+    from tqdm import tqdm
+
+    from .data import load
+    from .device import SCALES, choose_device, choose_precision, choose_scale
+    from .run import Stopped
+    from .train import train
+
+    if chosen.threads is not None:
+        if chosen.threads < 1:
+            raise UserError(f"--threads must be at least 1, not {chosen.threads}")
+        torch.set_num_threads(chosen.threads)
+    device = choose_device(chosen.device)
+    choose_precision(chosen.precision, device)
+    scale = choose_scale(chosen.scale, device)
+    dataset = load(chosen.data, quiet=chosen.quiet)
+    print(f"{recipe.name} on {dataset.name}, {scale.name} scale, seed {chosen.seed}\n\n{TABLE_HEAD}", flush=True)
+    try:
+        run = train(
+            recipe,
+            dataset,
+            scale=scale,
+            device=chosen.device,
+            precision=chosen.precision,
+            seed=chosen.seed,
+            test_each_epoch=not chosen.test_at_end,
+            progress=not chosen.quiet,
+            on_epoch=lambda row: tqdm.write(table_row(row)),
+        )
+    except Stopped as stopped:
+        last = stopped.run.history[-1:]
+        print(
+            f"\n{stopped}; " + (f"the last whole epoch was {last[0]['epoch']:g}" if last else "no epoch was finished")
+        )
+        raise KeyboardInterrupt from None
+    print(summary(run))
+    if chosen.json:
+        from .record import write_record
+
+        write_record(run, chosen.json)
+    if chosen.save:
+        from .weights import save_network
+
+        save_network(run, SCALES[run.scale].width, dataset.classes, chosen.save)
+    if chosen.plot:
+        from .files import whole
+        from .plots import training_curves
+
+        with whole(chosen.plot) as temporary:
+            training_curves(run).savefig(temporary, dpi=150)
+        print(f"plot: {chosen.plot}")
+
+
+TABLE_HEAD = "  epoch     rate  train loss  train acc  test acc  seconds"
+
+
+def table_row(row: dict[str, Any]) -> str:
+    """One epoch of a run's history, under `TABLE_HEAD`."""
+    test = "" if row["test_accuracy"] is None else f"{row['test_accuracy']:9.2%}"
+    return (
+        f"{row['epoch']:7.5g}  {row['rate']:7.4f}  {row['train_loss']:10.4f}  {row['train_accuracy']:9.2%} "
+        f"{test:>9}  {row['seconds']:7.1f}"
+    )
+
+
+def summary(run: Run) -> str:
+    """What a run reached, on what, and how fast."""
+    seconds = run.seconds
+    lines = {
+        "test accuracy": f"{run.accuracy:.2%} on {run.dataset}",
+        "with the mirror (TTA)": None if run.tta_accuracy is None else f"{run.tta_accuracy:.2%} on {run.dataset}",
+        "seconds": f"{seconds['train']:.1f} training, {seconds['train_eval']:.1f} with the final test, "
+        f"{seconds['cold']:.1f} with the warm-up",
+        "computed": f"{run.flops / 1e15:.4g} PFLOP in training, {run.flops / 1e9 / seconds['train']:,.0f} GFLOP/s",
+        "machine": f"{run.device}, {run.threads} threads, {run.precision}",
+    }
+    return "\n" + "\n".join(f"  {key:22} {value}" for key, value in lines.items() if value is not None)
+
+
+def _predict(chosen: argparse.Namespace) -> None:
+    import torch
+
+    from .weights import load_network, predict, read_picture
+
+    network, recipe, classes = load_network(chosen.weights)
+    probabilities = predict(network, torch.stack([read_picture(path) for path in chosen.pictures]), recipe.tta)
+    for path, row in zip(chosen.pictures, probabilities, strict=True):
+        best = row.topk(3)
+        print(f"{path}: " + ", ".join(f"{classes[k]} {p:.0%}" for p, k in zip(*map(list, best), strict=True)))
+
+
+def _recipes(chosen: argparse.Namespace) -> None:
+    if chosen.diff:
+        old, new = (get(name) for name in chosen.diff)
+        for key, (before, after) in diff(old, new).items():
+            print(f"{key}: {before} → {after}")
+    elif chosen.json:
+        print(json.dumps([recipe.to_dict() for recipe in RECIPES.values()], indent=2))
+    else:
+        print("The article's seconds are a V100's and its accuracy CIFAR-10's; * marks the rungs of the ladder.\n")
+        print(f"  {'recipe':23} epochs  peak rate  cutout  seconds  accuracy")
+        for recipe in RECIPES.values():
+            seconds, accuracy = (str(x or "") for x in ARTICLE.get(recipe.name, (None, None)))
+            peak = max(rate for _, rate in recipe.knots)
+            mark = "*" if recipe.name in LADDER else " "
+            print(
+                f"{mark} {recipe.name:23} {recipe.epochs:6g}  {peak:9g}  {recipe.cutout:6}  {seconds:>7}  {accuracy:>8}"
+            )
+
+
+def _info(chosen: argparse.Namespace) -> None:
+    from .info import describe
+
+    for key, value in describe():
+        print(f"{key:18} {value}")
+
+
+def _bench(chosen: argparse.Namespace) -> None:
+    from .bench import bench
+    from .files import check_writable, whole
+
+    if chosen.repeats < 5:
+        raise UserError(f"a median needs at least 5 repeats, not {chosen.repeats}")
+    if chosen.json:
+        check_writable(chosen.json)
+    figures = bench(chosen.repeats)
+    if chosen.json:
+        with whole(chosen.json) as temporary:
+            temporary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

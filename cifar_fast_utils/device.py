@@ -1,0 +1,125 @@
+"""What the machine is and has: device, precision, scale, memory."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+from dataclasses import dataclass
+
+import torch
+
+from .errors import UserError
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of the article's experiment a run does; None: all of it."""
+
+    name: str
+    width: int
+    """Channels after the prep convolution."""
+    train_images: int | None = None
+    test_images: int | None = None
+    epochs: float | None = None
+
+
+SCALES = {
+    "full": Scale("full", width=64),
+    "small": Scale("small", width=16),
+    "smoke": Scale("smoke", width=8, train_images=4096, test_images=1000, epochs=3),
+}
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto`, `cpu`, `cuda` or `mps`. Raises `UserError` where the machine lacks it."""
+    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, there in has.items() if there)
+    if name not in has:
+        raise UserError(f"no device is called '{name}': take auto, {', '.join(sorted(has))}")
+    if not has[name]:
+        there = ", ".join(kind for kind in has if has[kind])
+        raise UserError(f"this machine has no '{name}' device that PyTorch {torch.__version__} can use, only {there}")
+    return torch.device(name)
+
+
+def instruction_sets() -> set[str]:
+    """The processor's own names, lower case, of the extensions that matter here; empty where PyTorch cannot tell."""
+    ask = getattr(torch.cpu, "get_capabilities", None)  # PyTorch 2.11 or later
+    known = ("avx2", "avx512_f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16", "bf16", "sve", "i8mm")
+    return {name for name, there in ask().items() if there and name in known} if ask else set()
+
+
+def precisions(device: torch.device) -> list[str]:
+    """What the device computes no slower than float32, the fastest first.
+
+    A processor without the instructions emulates bfloat16 tens of times slower, so there it does not count.
+    """
+    if device.type == "cuda":
+        major, _ = torch.cuda.get_device_capability(device)
+        half = ["bfloat16", "float16"] if major >= 8 else ["float16"] if major >= 7 else []
+        return [*half, "float32"]
+    if device.type == "cpu":
+        sets = instruction_sets()
+        half = ["bfloat16"] if sets & {"amx_bf16", "avx512_bf16"} else []
+        return [*half, "float32", *(["float16"] if sets & {"avx512_fp16", "amx_fp16"} else [])]
+    return ["float32"]
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """`auto`, `float32`, `bfloat16` or `float16`. Raises `UserError` where the device lacks it."""
+    if name != "auto" and name not in PRECISIONS:
+        raise UserError(f"no precision is called '{name}': take auto, {', '.join(PRECISIONS)}")
+    there = precisions(device)
+    if name != "auto" and name not in there:
+        raise UserError(f"this machine's {device.type} has no fast {name}, only {', '.join(there)}: leave it at auto")
+    return there[0] if name == "auto" else name
+
+
+def choose_scale(name: str, device: torch.device) -> Scale:
+    """`auto` (full on a GPU, small on a CPU), `full`, `small` or `smoke`. Raises `UserError` on another name."""
+    if name == "auto":
+        name = "small" if device.type == "cpu" else "full"
+    if name not in SCALES:
+        raise UserError(f"no scale is called '{name}': take auto, {', '.join(SCALES)}")
+    return SCALES[name]
+
+
+def device_name(device: torch.device) -> str:
+    """What a person would call it: the GPU's model, or the processor's and its number of cores."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    if device.type == "mps":
+        return f"{platform.processor()} GPU (mps)"
+    return f"{processor()}, {os.cpu_count()} cores"
+
+
+def processor() -> str:
+    """The processor's name as the system gives it."""
+    if sys.platform == "linux":
+        with open("/proc/cpuinfo") as lines:
+            names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for the device to finish, so that a clock read after it tells the truth."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize()
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what a step frees instead of giving it back to the system, which costs a third of a step's time.
+
+    Every step on a CPU takes and frees the same large blocks; by default each is mapped and zeroed anew.
+    """
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-4, 0)  # M_MMAP_MAX: no block by mmap
+        mallopt(-1, -1)  # M_TRIM_THRESHOLD: never shrink the heap

@@ -1,0 +1,50 @@
+"""Writing files whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import UserError
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` that takes its place when the block ends well, and is removed if not.
+
+    The temporary name ends as the real one does, for libraries that go by it. Raises `UserError`, in one line, where
+    the disk is full, the folder is missing or may not be written to.
+    """
+    temporary: Path | None = None
+    try:
+        handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())  # mkstemp's files are private
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Raise `UserError` now if `whole(path)` would fail later, for instance after an hour's training."""
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder")
+    existed = path.exists()
+    with contextlib.suppress(FileExistsError), whole(path.with_name(f".{path.name}.try")) as trial:
+        trial.touch()
+    path.with_name(f".{path.name}.try").unlink(missing_ok=True)
+    assert path.exists() == existed
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,31 @@
+"""What this machine is and has, for `cifar-fast info`."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+
+import torch
+
+from . import __version__
+from .data import cache_folder, found
+from .device import choose_device, choose_precision, choose_scale, device_name, instruction_sets
+from .record import commit
+
+
+def describe() -> list[tuple[str, str]]:
+    """Device, cores, instruction sets, what `auto` takes, versions and datasets: (label, text), a line each."""
+    device = choose_device("auto")
+    return [
+        ("device", f"{device.type}: {device_name(device)}"),
+        ("cores", f"{os.cpu_count()}, of which PyTorch uses {torch.get_num_threads()}"),
+        ("instruction sets", ", ".join(sorted(instruction_sets())) or "not known to this PyTorch"),
+        ("precision", f"{choose_precision('auto', device)} (what auto takes)"),
+        ("scale", f"{choose_scale('auto', device).name} (what auto takes)"),
+        ("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        *((name, version(name)) for name in ("torch", "torchvision", "numpy", "matplotlib", "pyarrow", "safetensors")),
+        ("cifar-fast-utils", f"{__version__}, commit {commit() or 'unknown'}"),
+        ("cache", str(cache_folder())),
+        *(("dataset", line) for line in found()),
+    ]

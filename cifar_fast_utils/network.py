@@ -1,0 +1,105 @@
+"""ResNet-9, built from a recipe.
+
+    prep     conv 3→64                                              32 × 32
+    layer1   conv 64→128, pool, then a residual block of two convs  16 × 16
+    layer2   conv 128→256, pool                                      8 × 8
+    layer3   conv 256→512, pool, then a residual block of two convs  4 × 4
+    max-pool 4, linear 512→10, logits × a constant
+
+All convolutions 3×3, no bias, each followed by norm and activation. 6.57 million parameters at full width.
+Source: "Bag of Tricks" and the series before it.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .layers import Conv, GhostBatchNorm
+from .recipe import Recipe
+
+CLASSES = 10
+
+
+class ConvBlock(nn.Module):
+    """Conv, norm, activation and, if `pool`, a 2×2 max-pool where the recipe wants it.
+
+    (b, c_in, s, s) → (b, c_out, s, s), or (b, c_out, s/2, s/2) with the pool.
+    """
+
+    def __init__(self, recipe: Recipe, c_in: int, c_out: int, pool: bool = False, kernel: int = 3) -> None:
+        super().__init__()
+        self.conv = Conv(c_in, c_out, kernel)
+        self.norm = GhostBatchNorm(c_out, recipe.ghost_groups, recipe.freeze_norm_scale)
+        self.pool = recipe.pool if pool else None
+        self.alpha = recipe.celu_alpha if recipe.activation == "celu" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the block, pooling before the norm, before the activation or after it."""
+        x = self.conv(x)
+        if self.pool == "before_norm":
+            x = F.max_pool2d(x, 2)
+        x = self.norm(x)
+        if self.pool == "before_act":
+            x = F.max_pool2d(x, 2)
+        x = F.relu(x) if self.alpha is None else F.celu(x, self.alpha)
+        return F.max_pool2d(x, 2) if self.pool == "after_act" else x
+
+
+class Residual(nn.Module):
+    """x + block(block(x)), (b, c, s, s) → the same."""
+
+    def __init__(self, recipe: Recipe, channels: int) -> None:
+        super().__init__()
+        self.first = ConvBlock(recipe, channels, channels)
+        self.second = ConvBlock(recipe, channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the branch to x."""
+        out: Tensor = x + self.second(self.first(x))
+        return out
+
+
+class ResNet9(nn.Module):
+    """The network: normalised images (b, 3, 32, 32) → logits (b, 10) in float32.
+
+    `width` is the number of channels after the prep convolution, 64 in the article. `filters`, (d, 3, 3, 3), are the
+    whitening convolution's, needed where the recipe whitens (see `whitening`).
+    """
+
+    def __init__(self, recipe: Recipe, width: int = 64, filters: Tensor | None = None) -> None:
+        super().__init__()
+        w = width
+        self.logit_scale = recipe.logit_scale
+        self.whiten: nn.Module = nn.Identity()
+        if recipe.whiten:
+            self.whiten = Conv(3, 27)
+            self.whiten.weight.requires_grad_(False)
+            if filters is not None:
+                self.whiten.weight.data.copy_(filters)
+        self.prep = ConvBlock(recipe, 27, w, kernel=1) if recipe.whiten else ConvBlock(recipe, 3, w)
+        self.layer1 = nn.Sequential(ConvBlock(recipe, w, 2 * w, pool=True), Residual(recipe, 2 * w))
+        self.layer2 = ConvBlock(recipe, 2 * w, 4 * w, pool=True)
+        self.layer3 = nn.Sequential(ConvBlock(recipe, 4 * w, 8 * w, pool=True), Residual(recipe, 8 * w))
+        self.linear = nn.Linear(8 * w, CLASSES, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of a batch, in the dtype and layout the images come in until the last line."""
+        x = self.prep(self.whiten(x))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        x = F.max_pool2d(x, 4).flatten(1)
+        return F.linear(x, self.linear.weight.to(x.dtype)).float() * self.logit_scale
+
+
+def build_network(recipe: Recipe, width: int, precision: str, filters: Tensor | None = None) -> ResNet9:
+    """A fresh network in channels-last layout, initialised from PyTorch's global generator.
+
+    Weights are float32, but for a float16 run without `master_weights`, which holds all but the norms in float16.
+    """
+    network = ResNet9(recipe, width, filters).to(memory_format=torch.channels_last)
+    if precision == "float16" and not recipe.master_weights:
+        for module in network.modules():
+            if isinstance(module, Conv | nn.Linear):
+                module.half()
+    return network

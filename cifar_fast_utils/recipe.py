@@ -1,0 +1,224 @@
+"""Recipes: what a training run does, as data.
+
+A recipe is a frozen dataclass: comparable, hashable, JSON both ways. The article's ladder is written below as
+*the row before, with this change*. No row has code of its own anywhere: a trick is a field that one module reads.
+
+Source: D. Page, "How to Train Your ResNet 8: Bag of Tricks", Myrtle, 2019.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+from .errors import UserError
+
+Knots = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to train the network. The defaults are what never changes on the ladder.
+
+    Raises `UserError` where the fields contradict themselves.
+    """
+
+    name: str
+    epochs: float
+    knots: Knots
+    """Pairs of (epoch, learning rate) on the mean loss; linear between them."""
+    batch_size: int = 512
+    momentum: float = 0.9
+    """Nesterov's."""
+    weight_decay: float = 5e-4
+    bias_factor: int = 1
+    """The norm biases' rate is this times the others', their weight decay the same factor smaller."""
+    pad: int = 4
+    """Pixels of reflected border that the random crop may show; 0: no crop."""
+    flip: Literal["random", "none"] = "random"
+    cutout: int = 8
+    """Side of the square that is blanked out, in pixels; 0: none."""
+    augment_on: Literal["host", "device"] = "device"
+    """`host`: image by image in a DataLoader; `device`: in groups, where the data is."""
+    label_smoothing: float = 0.0
+    activation: Literal["relu", "celu"] = "relu"
+    celu_alpha: float = 0.0
+    """CELU's α; as α → 0 it becomes ReLU."""
+    pool: Literal["after_act", "before_act", "before_norm"] = "after_act"
+    ghost_groups: int = 1
+    """Batch-norm statistics are taken over this many equal parts of the batch."""
+    freeze_norm_scale: bool = False
+    logit_scale: float = 1 / 8
+    whiten: bool = False
+    """The first convolution is the fixed 3×3 patch whitening, then a learnable 1×1."""
+    ema_every: int = 0
+    """Average the weights every so many steps; 0: do not."""
+    ema_momentum: float = 0.0
+    """What the average keeps of itself per step."""
+    tta: bool = False
+    """Test on the image and its mirror, logits averaged."""
+    master_weights: bool = False
+    """Keep float32 weights in a float16 run."""
+
+    def __post_init__(self) -> None:
+        """Check the fields; make all epochs floats, so that equal recipes have one digest, JSON between them or not."""
+        object.__setattr__(self, "epochs", float(self.epochs))
+        object.__setattr__(self, "knots", tuple((float(epoch), float(rate)) for epoch, rate in self.knots))
+        epochs = [epoch for epoch, _ in self.knots]
+        for wrong, why in (
+            (not 0 < self.epochs < math.inf, f"epochs must be more than 0 and finite, not {self.epochs:g}"),
+            (self.batch_size < 1, f"the batch size must be at least 1, not {self.batch_size}"),
+            (
+                self.ghost_groups < 1 or self.batch_size % max(self.ghost_groups, 1) != 0,
+                f"a batch of {self.batch_size} cannot be split into {self.ghost_groups} equal ghost groups: "
+                f"take a multiple of {self.ghost_groups}",
+            ),
+            (not epochs or epochs != sorted(set(epochs)), f"the knots' epochs must rise: {epochs}"),
+        ):
+            if wrong:
+                raise UserError(f"recipe '{self.name}': {why}")
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits that change with any field but the name."""
+        content = {key: value for key, value in asdict(self).items() if key != "name"}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field and the digest, ready for `json.dumps`."""
+        return {"name": self.name, "digest": self.digest, **asdict(self)}
+
+
+def from_dict(content: Mapping[str, Any]) -> Recipe:
+    """The recipe that `Recipe.to_dict` wrote, perhaps through JSON. Raises `UserError` on missing or unknown fields."""
+    content = {key: value for key, value in content.items() if key != "digest"}
+    try:
+        return Recipe(**content)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"not a recipe: {error}") from None
+
+
+def diff(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
+    """The fields that differ, but for the name: {field: (old value, new value)}."""
+    pairs = {field.name: (getattr(old, field.name), getattr(new, field.name)) for field in fields(Recipe)}
+    return {key: pair for key, pair in pairs.items() if key != "name" and pair[0] != pair[1]}
+
+
+def with_epochs(recipe: Recipe, epochs: float) -> Recipe:
+    """The recipe stretched to another length, its knots with it; named `NAME@EPOCHS`. Raises `UserError` if ≤ 0."""
+    knots = tuple((epoch * epochs / recipe.epochs, rate) for epoch, rate in recipe.knots)
+    return replace(recipe, name=f"{recipe.name}@{epochs:g}", epochs=epochs, knots=knots)
+
+
+def get(name: str) -> Recipe:
+    """The recipe of that name. Raises `UserError`, with the nearest names, if there is none."""
+    if name in RECIPES:
+        return RECIPES[name]
+    near = difflib.get_close_matches(name, RECIPES, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`cifar-fast recipes` lists them"
+    raise UserError(f"no recipe is called '{name}': {hint}")
+
+
+def triangle(epochs: float, peak: float, warmup: float) -> Knots:
+    """Up from 0 to the peak rate during the warm-up, then down to 0."""
+    return ((0, 0.0), (warmup, peak), (epochs, 0.0))
+
+
+def _short(epochs: float, peak: float = 0.4) -> dict[str, Any]:
+    """From label smoothing on, a row's length also sets its warm-up: a fifth of it."""
+    return {"epochs": epochs, "knots": triangle(epochs, peak, epochs / 5)}
+
+
+def _floored(epochs: float, peak: float, floor: float) -> dict[str, Any]:
+    """The schedule of the averaged rungs: the rate stays at its floor for the last two epochs."""
+    return {"epochs": epochs, "knots": ((0, 0.0), (epochs / 5, peak), (epochs - 2, floor), (epochs, floor))}
+
+
+# The ladder: each row is the row before it, with this change.
+_rows: list[Recipe] = []
+
+
+def _row(name: str, before: Recipe, **change: Any) -> Recipe:
+    recipe = replace(before, name=name, **change)
+    _rows.append(recipe)
+    return recipe
+
+
+baseline = Recipe(name="baseline", epochs=24, knots=triangle(24, 0.4, warmup=5), augment_on="host")
+_rows.append(baseline)
+gpu_data = _row("gpu_data", baseline, augment_on="device")
+_row("mixed_precision", gpu_data, master_weights=True)  # an aside: the ladder goes on without it
+before_act = _row("pool_before_act", gpu_data, pool="before_act")
+before_norm_24 = _row("pool_before_norm_24", before_act, pool="before_norm")
+before_norm = _row("pool_before_norm", before_norm_24, epochs=25, knots=triangle(25, 0.4, warmup=5))
+smoothing_25 = _row("label_smoothing_25", before_norm, label_smoothing=0.2, **_short(25))
+smoothing = _row("label_smoothing", smoothing_25, **_short(23))
+celu_23 = _row("celu_23", smoothing, activation="celu", celu_alpha=0.075)
+celu = _row("celu", celu_23, **_short(20))
+ghost_20 = _row("ghost_norm_20", celu, ghost_groups=16)
+ghost = _row("ghost_norm", ghost_20, **_short(18, peak=0.6))
+# Scales frozen at 1/4 are scales frozen at 1 with 4 times the α, and norm biases that move 4 × 4 times as fast.
+frozen_x16 = _row(
+    "frozen_scales_18_x16", ghost, freeze_norm_scale=True, celu_alpha=0.3, logit_scale=1 / 16, bias_factor=16
+)
+frozen_x64 = _row("frozen_scales_18_x64", frozen_x16, bias_factor=64)
+frozen = _row("frozen_scales", frozen_x64, **_short(17, peak=0.6))
+whitening_17 = _row("whitening_17", frozen, whiten=True)
+whitening_15 = _row("whitening_15", whitening_17, **_short(15, peak=0.6))
+whitening = _row("whitening", whitening_15, cutout=5, **_short(14, peak=1.0))
+ema_14 = _row("ema_14", whitening, ema_every=5, ema_momentum=0.99, **_floored(14, peak=1.0, floor=0.1))
+ema = _row("ema", ema_14, **_floored(13, peak=1.0, floor=0.1))
+tta = _row("tta", ema, tta=True)
+final = _row("final", tta, cutout=0, **_floored(10, peak=1.0, floor=0.1))
+
+for _epochs in (24, 40, 60, 80, 100):  # training to convergence, with TTA and without
+    _row(f"converge_baseline_{_epochs}", gpu_data, epochs=_epochs, knots=triangle(_epochs, 0.4, 5), cutout=12, tta=True)
+    _row(f"converge_final_{_epochs}", final, cutout=12, **_floored(_epochs, peak=0.4, floor=0.04))
+
+RECIPES = {recipe.name: recipe for recipe in _rows}
+"""Every row of the article's table, the aside and the convergence runs, by name."""
+
+LADDER = [
+    "baseline",
+    "gpu_data",
+    "pool_before_act",
+    "pool_before_norm",
+    "label_smoothing",
+    "celu",
+    "ghost_norm",
+    "frozen_scales",
+    "whitening",
+    "ema",
+    "tta",
+    "final",
+]
+"""The rungs: the rows that count on the leaderboard, in order."""
+
+ARTICLE: dict[str, tuple[float | None, float | None]] = {
+    "baseline": (75, 94.1),
+    "gpu_data": (70, 94.1),
+    "pool_before_act": (67, 94.1),  # "−3"
+    "pool_before_norm_24": (62, 94.0),  # "−5 more"; the mean of 50 runs
+    "pool_before_norm": (64, 94.1),
+    "label_smoothing_25": (None, 94.2),
+    "label_smoothing": (59, 94.1),
+    "celu_23": (None, 94.3),
+    "celu": (52, 94.1),
+    "ghost_norm_20": (None, 94.2),
+    "ghost_norm": (46, 94.1),
+    "frozen_scales_18_x16": (None, 94.2),
+    "frozen_scales": (43, 94.1),
+    "whitening_17": (None, 94.4),
+    "whitening_15": (39, 94.1),
+    "whitening": (36, 94.1),
+    "ema_14": (None, 94.3),
+    "ema": (34, 94.1),
+    "tta": (34, 94.6),
+    "final": (26, 94.1),
+}
+"""The article's own figures, where it gives them: seconds on a V100 and mean test accuracy in percent, CIFAR-10."""

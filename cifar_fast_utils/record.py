@@ -1,0 +1,64 @@
+"""A run as one JSON object: its record."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+from .files import whole
+from .run import Run
+
+
+def to_record(run: Run) -> dict[str, Any]:
+    """Everything that another reader needs to compare the run with theirs.
+
+    Accuracies are fractions of 1 on the test images, null where not evaluated; `seconds` holds the clocks `train`,
+    `train_eval` and `cold`; `flops` are counted, forward and backward, over all training steps; `epochs` and `recipe`
+    are as trained; `commit` is null outside a git checkout of the package.
+    """
+    import torch
+
+    return {
+        "recipe": run.recipe.to_dict(),
+        "scale": run.scale,
+        "dataset": run.dataset,
+        "dataset_digest": run.dataset_digest,
+        "seed": run.seed,
+        "epochs": run.recipe.epochs,
+        "accuracy": run.accuracy,
+        "tta_accuracy": run.tta_accuracy,
+        "history": run.history,
+        "seconds": run.seconds,
+        "flops": run.flops,
+        "device": run.device,
+        "threads": run.threads,
+        "precision": run.precision,
+        "torch": torch.__version__,
+        "version": __version__,
+        "commit": commit(),
+        "started": run.started,
+    }
+
+
+def commit() -> str | None:
+    """The git commit of the checkout that the package runs from, `+` appended if it has changes; None outside one."""
+    here = Path(__file__).parent
+    describe = ["git", "-C", str(here), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
+    try:
+        inside = subprocess.run(
+            ["git", "-C", str(here), "ls-files", "--error-unmatch", __file__], capture_output=True, check=False
+        )
+        if inside.returncode != 0:  # installed somewhere below another project's checkout, perhaps
+            return None
+        return subprocess.run(describe, capture_output=True, check=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def write_record(run: Run, path: Path) -> None:
+    """Write the run's record, whole or not at all. Raises `UserError` where the file cannot be written."""
+    with whole(path) as temporary:
+        temporary.write_text(json.dumps(to_record(run), indent=2) + "\n", encoding="utf-8")

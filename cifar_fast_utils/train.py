@@ -1,0 +1,217 @@
+"""One training run: a recipe, a dataset, a seed."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from functools import partial
+from typing import Any, NoReturn
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from . import augment, host
+from .data import Dataset
+from .device import (
+    PRECISIONS,
+    Scale,
+    choose_device,
+    choose_precision,
+    choose_scale,
+    device_name,
+    keep_freed_memory,
+)
+from .errors import UserError
+from .evaluate import evaluate
+from .network import ResNet9, build_network
+from .optimiser import build_average, build_optimiser, rate_at, set_rate
+from .recipe import Recipe, with_epochs
+from .run import Clock, Run, Stopped
+from .whitening import IMAGES, patch_covariance, whitening_filters
+
+Batches = Callable[[], Iterator[tuple[Tensor, Tensor]]]
+
+
+def count_flops(recipe: Recipe, width: int) -> int:
+    """Floating-point operations of one training step, forward and backward, counted by PyTorch without computing it."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        network = ResNet9(recipe, width)
+        network(torch.empty(recipe.batch_size, 3, 32, 32)).sum().backward()
+    return int(counter.get_total_flops())
+
+
+def prepare(images: Tensor, dtype: torch.dtype, border: int = 0) -> Tensor:
+    """uint8 images to normalised ones in the network's dtype, with a reflected border: (n, h, w, 3)."""
+    return augment.pad(augment.normalise(images, dtype), border)
+
+
+def whitening_layer(recipe: Recipe, images: Tensor) -> Tensor | None:
+    """The whitening filters of uint8 training images (n, 32, 32, 3), or None if the recipe does not whiten."""
+    if not recipe.whiten:
+        return None
+    return whitening_filters(patch_covariance(augment.normalise(images[:IMAGES]).permute(0, 3, 1, 2)))
+
+
+def epochs_of(recipe: Recipe, images: Tensor, labels: Tensor, seed: int, dtype: torch.dtype) -> Batches:
+    """Normalise and pad once; each call of what is returned gives one epoch of augmented batches."""
+    if recipe.augment_on == "host":
+        generator = torch.Generator().manual_seed(seed)
+        padded = prepare(images.cpu(), torch.float32, recipe.pad)
+        loader = host.loader(padded, labels.cpu(), recipe, generator)
+        return lambda: host.batches(loader, images.device, dtype)
+    generator = torch.Generator(images.device).manual_seed(seed)
+    padded = prepare(images, dtype, recipe.pad)
+    return lambda: augment.batches(padded, labels, recipe, generator)
+
+
+def progress_bar(images: int, shown: bool) -> tqdm[NoReturn]:
+    """A bar over all the images to be trained on; where it cannot overwrite itself, a line every ten seconds."""
+    every = 0.2 if sys.stderr.isatty() else 10.0
+    return tqdm(total=images, unit="image", unit_scale=True, disable=not shown, leave=False, mininterval=every)
+
+
+def check_finite(losses: Tensor, recipe: Recipe, steps_per_epoch: int) -> None:
+    """Raise `UserError` if a step's loss is NaN or infinite; `losses` are those of the steps so far."""
+    bad = (~losses.isfinite()).nonzero()
+    if len(bad):
+        step = int(bad[0]) + 1
+        rate = rate_at(recipe, step / steps_per_epoch)
+        raise UserError(
+            f"the loss became {losses[step - 1].item()} at step {step} (epoch {step / steps_per_epoch:.2f}, "
+            f"rate {rate:.3g}): try --precision float32, a larger batch or a recipe with a lower peak rate"
+        )
+
+
+def training_step(
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    recipe: Recipe,
+    rate: float,
+    loss_scale: float,
+    images: Tensor,
+    labels: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """One step of the optimiser on a batch; its mean loss and the number of images it had right, on the device."""
+    set_rate(optimiser, rate)
+    logits = network(images)
+    loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+    optimiser.zero_grad()
+    (loss * loss_scale).backward()
+    optimiser.step()
+    return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+
+
+def train(
+    recipe: Recipe,
+    dataset: Dataset,
+    *,
+    scale: str | Scale = "auto",
+    device: str = "auto",
+    precision: str = "auto",
+    seed: int = 0,
+    test_each_epoch: bool = True,
+    progress: bool = True,
+    on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
+) -> Run:
+    """Train a network by the recipe and test it.
+
+    `test_each_epoch` also tests after every epoch, off all clocks; `on_epoch` gets each row of the history.
+    Raises `UserError` for what the data or the machine cannot do and for a loss that is no longer a number, `Stopped`
+    on Ctrl-C.
+    """
+    keep_freed_memory()
+    on = choose_device(device)
+    precision = choose_precision(precision, on)
+    dtype = PRECISIONS[precision]
+    size = scale if isinstance(scale, Scale) else choose_scale(scale, on)
+    data = dataset.subset(size.train_images, size.test_images) if size.train_images and size.test_images else dataset
+    recipe = with_epochs(recipe, size.epochs) if size.epochs else recipe
+    n, batch_size = len(data.train_labels), recipe.batch_size
+    if n < batch_size:
+        raise UserError(f"a batch of {batch_size} is larger than the data: {n} training images")
+    steps_per_epoch = n // batch_size
+    steps = max(1, round(recipe.epochs * steps_per_epoch))
+    run = Run(
+        recipe=recipe,
+        scale=size.name,
+        dataset=data.name,
+        dataset_digest=data.digest,
+        seed=seed,
+        precision=precision,
+        device=device_name(on),
+        threads=torch.get_num_threads(),
+        started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        flops=count_flops(recipe, size.width) * steps,
+    )
+    # The summed loss, for float16 alone: 512 times the gradients, so that the small ones are not rounded to zero.
+    loss_scale = float(batch_size) if precision == "float16" else 1.0
+    warm_up, clock, evaluation = Clock(on), Clock(on), Clock(on)
+    with warm_up:
+        _one_step(recipe, size.width, precision, on)
+    with clock:
+        torch.manual_seed(seed)
+        images, labels, test_images, test_labels = (
+            part.to(on) for part in (data.train_images, data.train_labels, data.test_images, data.test_labels)
+        )
+        network = build_network(recipe, size.width, precision, whitening_layer(recipe, images)).to(on)
+        next_epoch = epochs_of(recipe, images, labels, seed, dtype)
+        test_images = prepare(test_images, dtype).permute(0, 3, 1, 2)
+        optimiser = build_optimiser(network, recipe, loss_scale)
+        average = build_average(network, recipe)
+        test = partial(evaluate, images=test_images, labels=test_labels)
+        losses, correct = torch.zeros(2, steps, device=on)
+    step = 0
+    with progress_bar(steps * batch_size, progress) as bar:
+        try:
+            while step < steps:
+                first = step
+                with clock:
+                    for batch, target in itertools.islice(next_epoch(), steps - step):
+                        rate = rate_at(recipe, (step + 1) / steps_per_epoch)
+                        losses[step], correct[step] = training_step(
+                            network, optimiser, recipe, rate, loss_scale, batch, target
+                        )
+                        step += 1
+                        if average is not None and step % recipe.ema_every == 0:
+                            average.update_parameters(network)
+                        bar.set_description(f"epoch {step / steps_per_epoch:.1f}/{recipe.epochs:g}", refresh=False)
+                        if bar.update(batch_size):  # redrawn, so it has been a while: the time to look at the device
+                            check_finite(losses[:step], recipe, steps_per_epoch)
+                            bar.set_postfix(loss=f"{losses[step - 1]:.3f}", rate=f"{rate:.3f}", refresh=False)
+                check_finite(losses[:step], recipe, steps_per_epoch)
+                run.network = network if average is None or average.n_averaged == 0 else average.module
+                row: dict[str, float | None] = {
+                    "epoch": step / steps_per_epoch,
+                    "rate": rate,
+                    "train_loss": losses[first:step].mean().item(),
+                    "train_accuracy": correct[first:step].mean().item() / batch_size,
+                    "test_accuracy": None,
+                    "seconds": clock.seconds,
+                }
+                if step == steps:
+                    with evaluation:
+                        run.accuracy, run.tta_accuracy = test(run.network, tta=recipe.tta)
+                    row["test_accuracy"] = run.accuracy
+                elif test_each_epoch:
+                    row["test_accuracy"], _ = test(run.network)
+                run.history.append(row)
+                on_epoch(row)
+        except KeyboardInterrupt:
+            raise Stopped(run, step, steps) from None
+    train_eval = clock.seconds + evaluation.seconds
+    run.seconds = {"train": clock.seconds, "train_eval": train_eval, "cold": warm_up.seconds + train_eval}
+    return run
+
+
+def _one_step(recipe: Recipe, width: int, precision: str, device: torch.device) -> None:
+    """Forward and backward on zeros, thrown away: a GPU chooses its kernels, a CPU fills its pool of memory."""
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+    network = build_network(recipe, width, precision).to(device)
+    x = torch.zeros(recipe.batch_size, 3, 32, 32, device=device, dtype=PRECISIONS[precision])
+    network(x.contiguous(memory_format=torch.channels_last)).sum().backward()

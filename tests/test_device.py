@@ -1,0 +1,77 @@
+import time
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cifar_fast_utils import device as d
+from cifar_fast_utils.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+def test_auto_takes_what_is_there() -> None:
+    assert d.choose_device("auto").type in {"cpu", "cuda", "mps"}
+    assert d.choose_device("cpu") == CPU
+    assert d.choose_scale("auto", CPU).name == "small"
+    assert d.choose_scale("auto", torch.device("cuda")).name == "full"
+
+
+def test_what_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="no 'cuda' device"):
+        d.choose_device("cuda")
+    with pytest.raises(UserError, match="no device is called 'gpu'"):
+        d.choose_device("gpu")
+    with pytest.raises(UserError, match="no scale is called 'huge'"):
+        d.choose_scale("huge", CPU)
+    with pytest.raises(UserError, match="no precision is called 'int8'"):
+        d.choose_precision("int8", CPU)
+
+
+@pytest.mark.parametrize(
+    ("sets", "auto", "lacks"),
+    [
+        (set(), "float32", {"bfloat16", "float16"}),
+        ({"avx2", "avx512_f"}, "float32", {"bfloat16", "float16"}),
+        ({"avx512_bf16"}, "bfloat16", {"float16"}),
+        ({"amx_bf16"}, "bfloat16", {"float16"}),
+        ({"amx_bf16", "avx512_fp16"}, "bfloat16", set()),
+    ],
+)
+def test_the_processor_is_asked(monkeypatch: pytest.MonkeyPatch, sets: set[str], auto: str, lacks: set[str]) -> None:
+    monkeypatch.setattr(d, "instruction_sets", lambda: sets)
+    assert d.choose_precision("auto", CPU) == auto
+    assert d.choose_precision("float32", CPU) == "float32"
+    for name in lacks:
+        with pytest.raises(UserError, match=f"no fast {name}"):
+            d.choose_precision(name, CPU)
+
+
+@pytest.mark.parametrize(
+    ("capability", "auto"), [((9, 0), "bfloat16"), ((8, 0), "bfloat16"), ((7, 5), "float16"), ((6, 1), "float32")]
+)
+def test_the_gpu_is_asked(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], auto: str) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert d.choose_precision("auto", torch.device("cuda")) == auto
+    if capability == (7, 5):  # a T4
+        with pytest.raises(UserError, match="no fast bfloat16, only float16, float32"):
+            d.choose_precision("bfloat16", torch.device("cuda"))
+
+
+def test_auto_precision_is_not_slower_than_float32_here() -> None:
+    dtype = d.PRECISIONS[d.choose_precision("auto", CPU)]
+    if dtype == torch.float32:
+        return  # nothing faster was promised
+
+    def seconds(kind: torch.dtype) -> float:
+        x, w = torch.randn(64, 64, 32, 32).to(kind), torch.randn(128, 64, 3, 3).to(kind)
+        x = x.contiguous(memory_format=torch.channels_last)
+        times = []
+        for _ in range(7):
+            start = time.perf_counter()
+            F.conv2d(x, w, padding=1)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    assert seconds(dtype) < seconds(torch.float32)

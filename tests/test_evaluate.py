@@ -1,0 +1,38 @@
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cifar_fast_utils.evaluate import accuracy_of, evaluate, logits_of
+
+
+class LeftHalf(nn.Module):
+    """A network that sees the left half only: its two logits are the mean brightness there, and 0.1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert not self.training
+        left = x[..., : x.shape[3] // 2].mean((1, 2, 3))
+        return torch.stack([left, torch.full_like(left, 0.1)], 1)
+
+
+def half_lit(left: float, right: float) -> Tensor:
+    image = torch.full((3, 32, 32), left)
+    image[..., 16:] = right
+    return image
+
+
+def test_tta_averages_the_logits_of_image_and_mirror() -> None:
+    network = LeftHalf()
+    images = torch.stack([half_lit(0, 1), half_lit(0, 0.05), half_lit(1, 0), half_lit(0.15, 0)])
+    labels = torch.tensor([0, 1, 0, 0])
+    assert evaluate(network, images, labels) == (0.75, None)
+    # mirrored, the first is seen as well; the last was right and its average, 0.075, is below 0.1
+    assert evaluate(network, images, labels, tta=True) == (0.75, 0.75)
+    np.testing.assert_allclose(logits_of(network, images, mirror=True)[:, 0].numpy(), [1, 0.05, 0, 0], atol=1e-6)
+    assert network.training  # as it was
+
+
+def test_images_beyond_one_batch_count_once() -> None:
+    images = torch.stack([half_lit(float(k % 2), 0) for k in range(2500)])
+    labels = torch.tensor([1 - k % 2 for k in range(2500)])
+    assert evaluate(LeftHalf(), images, labels)[0] == 1.0
+    assert accuracy_of(torch.eye(4), torch.tensor([0, 1, 3, 3])) == 0.75

@@ -1,0 +1,145 @@
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cifar_fast_utils.errors import UserError
+from cifar_fast_utils.optimiser import rate_at
+from cifar_fast_utils.recipe import ARTICLE, LADDER, RECIPES, Recipe, diff, from_dict, get, with_epochs
+
+T = "triangle"  # 0 → peak at `warm` → 0 at the end
+F = "floor"  # 0 → peak at `warm` → a tenth of the peak two epochs before the end, and constant
+
+# The article's ladder as a plain table, typed from its text and not from the package.
+# name, epochs, shape, peak, warm-up, cutout, smoothing, activation, alpha, pool, groups, frozen, logits, factor, whiten,
+# EMA, TTA, V100 seconds, accuracy
+TABLE: list[tuple[Any, ...]] = [
+    ("baseline", 24, T, 0.4, 5, 8, 0, "relu", 0, "after_act", 1, False, 8, 1, False, False, False, 75, 94.1),
+    ("gpu_data", 24, T, 0.4, 5, 8, 0, "relu", 0, "after_act", 1, False, 8, 1, False, False, False, 70, 94.1),
+    ("mixed_precision", 24, T, 0.4, 5, 8, 0, "relu", 0, "after_act", 1, False, 8, 1, False, False, False, None, None),
+    ("pool_before_act", 24, T, 0.4, 5, 8, 0, "relu", 0, "before_act", 1, False, 8, 1, False, False, False, 67, 94.1),
+    ("pool_before_norm_24", 24, T, 0.4, 5, 8, 0, "relu", 0, "before_norm", 1, False, 8, 1, False, False, False, 62, 94.0),
+    ("pool_before_norm", 25, T, 0.4, 5, 8, 0, "relu", 0, "before_norm", 1, False, 8, 1, False, False, False, 64, 94.1),
+    ("label_smoothing_25", 25, T, 0.4, 5, 8, 0.2, "relu", 0, "before_norm", 1, False, 8, 1, False, False, False, None, 94.2),
+    ("label_smoothing", 23, T, 0.4, 4.6, 8, 0.2, "relu", 0, "before_norm", 1, False, 8, 1, False, False, False, 59, 94.1),
+    ("celu_23", 23, T, 0.4, 4.6, 8, 0.2, "celu", 0.075, "before_norm", 1, False, 8, 1, False, False, False, None, 94.3),
+    ("celu", 20, T, 0.4, 4, 8, 0.2, "celu", 0.075, "before_norm", 1, False, 8, 1, False, False, False, 52, 94.1),
+    ("ghost_norm_20", 20, T, 0.4, 4, 8, 0.2, "celu", 0.075, "before_norm", 16, False, 8, 1, False, False, False, None, 94.2),
+    ("ghost_norm", 18, T, 0.6, 3.6, 8, 0.2, "celu", 0.075, "before_norm", 16, False, 8, 1, False, False, False, 46, 94.1),
+    ("frozen_scales_18_x16", 18, T, 0.6, 3.6, 8, 0.2, "celu", 0.3, "before_norm", 16, True, 16, 16, False, False, False, None, 94.2),
+    ("frozen_scales_18_x64", 18, T, 0.6, 3.6, 8, 0.2, "celu", 0.3, "before_norm", 16, True, 16, 64, False, False, False, None, None),
+    ("frozen_scales", 17, T, 0.6, 3.4, 8, 0.2, "celu", 0.3, "before_norm", 16, True, 16, 64, False, False, False, 43, 94.1),
+    ("whitening_17", 17, T, 0.6, 3.4, 8, 0.2, "celu", 0.3, "before_norm", 16, True, 16, 64, True, False, False, None, 94.4),
+    ("whitening_15", 15, T, 0.6, 3, 8, 0.2, "celu", 0.3, "before_norm", 16, True, 16, 64, True, False, False, 39, 94.1),
+    ("whitening", 14, T, 1.0, 2.8, 5, 0.2, "celu", 0.3, "before_norm", 16, True, 16, 64, True, False, False, 36, 94.1),
+    ("ema_14", 14, F, 1.0, 2.8, 5, 0.2, "celu", 0.3, "before_norm", 16, True, 16, 64, True, True, False, None, 94.3),
+    ("ema", 13, F, 1.0, 2.6, 5, 0.2, "celu", 0.3, "before_norm", 16, True, 16, 64, True, True, False, 34, 94.1),
+    ("tta", 13, F, 1.0, 2.6, 5, 0.2, "celu", 0.3, "before_norm", 16, True, 16, 64, True, True, True, 34, 94.6),
+    ("final", 10, F, 1.0, 2, 0, 0.2, "celu", 0.3, "before_norm", 16, True, 16, 64, True, True, True, 26, 94.1),
+]  # fmt: skip
+for _e in (24, 40, 60, 80, 100):
+    TABLE += [
+        (f"converge_baseline_{_e}", _e, T, 0.4, 5, 12, 0, "relu", 0, "after_act", 1, False, 8, 1, False, False, True, None, None),
+        (f"converge_final_{_e}", _e, F, 0.4, _e / 5, 12, 0.2, "celu", 0.3, "before_norm", 16, True, 16, 64, True, True, True, None, None),
+    ]  # fmt: skip
+
+
+def test_no_recipe_is_missing_and_none_is_extra() -> None:
+    assert [row[0] for row in TABLE] == list(RECIPES)
+    rungs = ["baseline", "gpu_data", "pool_before_act", "pool_before_norm", "label_smoothing", "celu", "ghost_norm",
+             "frozen_scales", "whitening", "ema", "tta", "final"]  # fmt: skip
+    assert rungs == LADDER
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: str(row[0]))
+def test_recipe_is_the_articles(row: tuple[Any, ...]) -> None:
+    (name, epochs, shape, peak, warm, cutout, smoothing, act, alpha, pool, groups, frozen, logits, factor, whiten, ema,
+     tta, seconds, accuracy) = row  # fmt: skip
+    r = RECIPES[name]
+    end = [(epochs, 0)] if shape == T else [(epochs - 2, peak / 10), (epochs, peak / 10)]
+    np.testing.assert_allclose(r.knots, [(0, 0), (warm, peak), *end], rtol=1e-12)
+    assert (r.name, r.epochs, r.cutout, r.label_smoothing) == (name, epochs, cutout, smoothing)
+    assert (r.activation, r.celu_alpha, r.pool, r.ghost_groups) == (act, alpha, pool, groups)
+    assert (r.freeze_norm_scale, r.logit_scale, r.bias_factor, r.whiten) == (frozen, 1 / logits, factor, whiten)
+    assert (r.ema_every, r.ema_momentum, r.tta) == ((5, 0.99, tta) if ema else (0, 0, tta))
+    assert r.augment_on == ("host" if name == "baseline" else "device")
+    assert r.master_weights == (name == "mixed_precision")
+    assert (r.batch_size, r.weight_decay, r.momentum, r.pad, r.flip) == (512, 5e-4, 0.9, 4, "random")
+    assert ARTICLE.get(name, (None, None)) == (seconds, accuracy)
+
+
+def test_each_rung_changes_something_and_says_what() -> None:
+    assert diff(RECIPES["tta"], RECIPES["tta"]) == {}
+    assert diff(RECIPES["ema"], RECIPES["tta"]) == {"tta": (False, True)}
+    changed = diff(RECIPES["celu_23"], RECIPES["celu"])
+    assert set(changed) == {"epochs", "knots"}
+    assert changed["epochs"] == (23, 20)
+
+
+@given(st.sampled_from(list(RECIPES)))
+def test_json_both_ways(name: str) -> None:
+    recipe = RECIPES[name]
+    again = from_dict(json.loads(json.dumps(recipe.to_dict())))
+    assert again == recipe
+    assert hash(again) == hash(recipe)
+    assert again.digest == recipe.digest
+
+
+def test_digests_tell_recipes_apart_but_not_names_or_ints_from_floats() -> None:
+    # label_smoothing_25 differs from pool_before_norm by its loss, tta from ema by its test: all rows differ
+    digests = {recipe.digest for recipe in RECIPES.values()}
+    assert len(digests) == len(RECIPES)
+    kwargs: dict[str, Any] = {"knots": ((0, 0), (1, 1), (2, 0)), "epochs": 2}
+    floats: dict[str, Any] = {"knots": ((0.0, 0.0), (1.0, 1.0), (2.0, 0.0)), "epochs": 2.0}
+    assert Recipe("one", **kwargs).digest == Recipe("two", **floats).digest
+
+
+@given(st.sampled_from(list(RECIPES)), st.floats(0.1, 300), st.floats(0, 1))
+def test_stretching_keeps_the_schedules_shape(name: str, epochs: float, share: float) -> None:
+    recipe = RECIPES[name]
+    other = with_epochs(recipe, epochs)
+    assert other.epochs == epochs
+    assert rate_at(other, share * epochs) == pytest.approx(rate_at(recipe, share * recipe.epochs), abs=1e-9)
+    assert set(diff(recipe, other)) <= {"epochs", "knots"}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"epochs": 0}, "epochs must be more than 0 and finite"),
+        ({"epochs": -3}, "epochs must be more than 0 and finite"),
+        ({"epochs": float("nan")}, "epochs must be more than 0 and finite"),
+        ({"epochs": float("inf")}, "epochs must be more than 0 and finite"),
+        ({"batch_size": 0}, "batch size must be at least 1"),
+        ({"batch_size": 500, "ghost_groups": 16}, "500 cannot be split into 16 equal ghost groups"),
+        ({"knots": ((0, 0), (3, 1), (2, 0))}, "must rise"),
+        ({"knots": ()}, "must rise"),
+    ],
+)
+def test_recipes_that_make_no_sense_are_refused(change: dict[str, Any], says: str) -> None:
+    content = {**RECIPES["final"].to_dict(), **change}
+    with pytest.raises(UserError, match=says):
+        from_dict(content)
+
+
+def test_foreign_json_is_refused() -> None:
+    for content in ({"name": "x"}, {**RECIPES["final"].to_dict(), "colour": 1}):
+        with pytest.raises(UserError, match="not a recipe"):
+            from_dict(content)
+
+
+def test_unknown_name_gives_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean ghost_norm"):
+        get("gost_norm")
+    with pytest.raises(UserError, match="cifar-fast recipes"):
+        get("xyzzy")
+    assert get("final") is RECIPES["final"]
+
+
+def test_rate_at_the_knots_and_between() -> None:
+    final = RECIPES["final"]
+    points = [(0, 0.0), (1, 0.5), (2, 1.0), (5, 0.55), (8, 0.1), (9, 0.1), (10, 0.1)]
+    assert [rate_at(final, epoch) for epoch, _ in points] == pytest.approx([rate for _, rate in points])
