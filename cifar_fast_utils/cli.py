@@ -43,6 +43,9 @@ exit codes: 0 done, 2 something to mend (one line says what), 130 stopped by Ctr
 """
 
 
+PLOTS = (".png", ".svg", ".pdf")
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line, not argparse's usage and a line."""
@@ -138,6 +141,8 @@ def _train(chosen: argparse.Namespace) -> None:
     for file in (chosen.json, chosen.save, chosen.plot):
         if file is not None:
             check_writable(file)
+    if chosen.plot is not None and chosen.plot.suffix not in PLOTS:
+        raise UserError(f"cannot write {chosen.plot}: its ending must be one of {', '.join(PLOTS)}")
 
     import torch
     from tqdm import tqdm

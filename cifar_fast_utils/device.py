@@ -50,23 +50,22 @@ def choose_device(name: str = "auto") -> torch.device:
 def instruction_sets() -> set[str]:
     """The processor's own names, lower case, of the extensions that matter here; empty where PyTorch cannot tell."""
     ask = getattr(torch.cpu, "get_capabilities", None)  # PyTorch 2.11 or later
-    known = ("avx2", "avx512_f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16", "bf16", "sve", "i8mm")
+    known = ("avx2", "avx512_f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16", "neon", "sve", "bf16")
     return {name for name, there in ask().items() if there and name in known} if ask else set()
 
 
 def precisions(device: torch.device) -> list[str]:
     """What the device computes no slower than float32, the fastest first.
 
-    A processor without the instructions emulates bfloat16 tens of times slower, so there it does not count.
+    A processor without the instructions emulates bfloat16, tens of times slower, so there it does not count.
     """
     if device.type == "cuda":
         major, _ = torch.cuda.get_device_capability(device)
         half = ["bfloat16", "float16"] if major >= 8 else ["float16"] if major >= 7 else []
         return [*half, "float32"]
     if device.type == "cpu":
-        sets = instruction_sets()
-        half = ["bfloat16"] if sets & {"amx_bf16", "avx512_bf16"} else []
-        return [*half, "float32", *(["float16"] if sets & {"avx512_fp16", "amx_fp16"} else [])]
+        half = ["bfloat16"] if instruction_sets() & {"amx_bf16", "avx512_bf16"} else []
+        return [*half, "float32"]  # float16 convolutions have no fast backward pass on any processor yet
     return ["float32"]
 
 

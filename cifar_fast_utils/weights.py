@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from .augment import SIZE, normalise
@@ -37,7 +37,7 @@ def save_network(run: Run, width: int, classes: tuple[str, ...], path: Path) -> 
         "accuracy": str(run.accuracy),
     }
     with whole(path) as temporary:
-        save_file(state, temporary, about)
+        temporary.write_bytes(save(state, about))
 
 
 def load_network(path: Path) -> tuple[nn.Module, Recipe, tuple[str, ...]]:

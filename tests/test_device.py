@@ -35,8 +35,7 @@ def test_what_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         (set(), "float32", {"bfloat16", "float16"}),
         ({"avx2", "avx512_f"}, "float32", {"bfloat16", "float16"}),
         ({"avx512_bf16"}, "bfloat16", {"float16"}),
-        ({"amx_bf16"}, "bfloat16", {"float16"}),
-        ({"amx_bf16", "avx512_fp16"}, "bfloat16", set()),
+        ({"amx_bf16", "avx512_fp16"}, "bfloat16", {"float16"}),
     ],
 )
 def test_the_processor_is_asked(monkeypatch: pytest.MonkeyPatch, sets: set[str], auto: str, lacks: set[str]) -> None:

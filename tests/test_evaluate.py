@@ -15,7 +15,7 @@ class LeftHalf(nn.Module):
 
 
 def half_lit(left: float, right: float) -> Tensor:
-    image = torch.full((3, 32, 32), left)
+    image = torch.full((3, 32, 32), float(left))
     image[..., 16:] = right
     return image
 

@@ -1,0 +1,243 @@
+"""The raw forms of CIFAR-10, on disk and on the net, read into plain tensors.
+
+Two forms on disk: torchvision's folder of pickled batches, and the parquet files of the Hugging Face hub. Two hosts
+that serve them: the author's, and the hub as its mirror. Nothing here is cached: `data` sees to that.
+
+Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import re
+import socket
+import sys
+from collections.abc import Iterator
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import torch
+import torch.hub
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from .errors import UserError
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+BATCHES = "cifar-10-batches-py"  # the folder in torchvision's archive; the first host's address is torchvision's too
+MIRROR = "https://huggingface.co/datasets/uoft-cs/cifar10/resolve/main/plain_text/"
+MIRROR_FILES = ("train-00000-of-00001.parquet", "test-00000-of-00001.parquet")
+COUNTS = (50_000, 10_000)  # training and test images that a downloaded CIFAR-10 must have
+TIMEOUT = 30.0  # seconds that a host may keep silent
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+
+Arrays = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Training images (n, 32, 32, 3) uint8, training labels (n,) int64, test images, test labels."""
+
+
+class DownloadError(UserError):
+    """No host could serve CIFAR-10."""
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's kind and text, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+
+
+def download(folder: Path, quiet: bool = False) -> Arrays:
+    """CIFAR-10 from the author's host or, where that fails (one line on stderr says why), from the mirror.
+
+    `folder` is for the raw files; the caller removes it. `quiet` hides the progress bars. Raises `DownloadError` where
+    both hosts fail, and lets an `OSError` of the disk (no space, no permission) through.
+    """
+    from torchvision.datasets import CIFAR10
+
+    hosts = [urlsplit(url).netloc for url in (CIFAR10.url, MIRROR)]
+    with _socket_timeout(TIMEOUT):
+        try:
+            return _from_author(folder, quiet)
+        except (OSError, HTTPException, RuntimeError, UserError) as error:
+            first = _reason(error)
+        print(f"cifar-fast: download from {hosts[0]} failed ({first}); trying the mirror, {hosts[1]}", file=sys.stderr)
+        try:
+            return _from_mirror(folder, quiet)
+        except (OSError, HTTPException, RuntimeError, UserError) as error:
+            second = _reason(error)
+    raise DownloadError(
+        f"cannot download CIFAR-10: {hosts[0]} failed ({first}) and so did {hosts[1]} ({second}); "
+        "use --data FOLDER with a copy of your own, or --data synthetic"
+    )
+
+
+def _from_author(folder: Path, quiet: bool) -> Arrays:
+    from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import download_and_extract_archive
+
+    # torchvision has no switch for its bar, and unpacks nothing before the archive's checksum is right.
+    with contextlib.redirect_stderr(io.StringIO() if quiet else sys.stderr):
+        download_and_extract_archive(CIFAR10.url, str(folder), filename=CIFAR10.filename, md5=CIFAR10.tgz_md5)
+    return read_torchvision(folder)
+
+
+def _from_mirror(folder: Path, quiet: bool) -> Arrays:
+    for name in MIRROR_FILES:
+        torch.hub.download_url_to_file(MIRROR + name, str(folder / name), progress=not quiet)
+    # A body that was cut off shows here: a parquet file ends with its table of contents.
+    arrays = read_parquet(folder, quiet)
+    counts = (len(arrays[0]), len(arrays[2]))
+    if counts != COUNTS:
+        raise UserError(f"expected {COUNTS[0]} training and {COUNTS[1]} test images, found {counts[0]} and {counts[1]}")
+    return arrays
+
+
+def _reason(error: Exception) -> str:
+    """What to say of a host that failed. A full or read-only disk is no host's fault: that error goes on up."""
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        raise error
+    if type(error) is RuntimeError:  # all that torchvision says is "File not found or corrupted."
+        return "the archive came cut off or altered: its md5 checksum is wrong"
+    return str(error) if isinstance(error, UserError) else one_line(error)
+
+
+@contextlib.contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """Bound every silent wait: neither torchvision nor torch.hub takes a timeout of its own."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def read_torchvision(folder: Path) -> Arrays:
+    """CIFAR-10 from a folder that holds torchvision's `cifar-10-batches-py`.
+
+    No file is unpickled before its md5 checksum is found right. Raises `UserError` naming the files that are not.
+    """
+    from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import check_integrity
+
+    try:
+        train, test = (CIFAR10(str(folder), train=train) for train in (True, False))
+    except (RuntimeError, OSError) as error:
+        wanted = [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]
+        bad = [name for name, md5 in wanted if not check_integrity(folder / BATCHES / name, md5)]
+        raise UserError(
+            f"{folder / BATCHES}: missing, or md5 checksum wrong: {', '.join(bad) or one_line(error)}; "
+            "expected the files of cifar-10-python.tar.gz, unchanged"
+        ) from error
+    images = [torch.from_numpy(np.ascontiguousarray(part.data)) for part in (train, test)]
+    return images[0], torch.tensor(train.targets), images[1], torch.tensor(test.targets)
+
+
+def parquet_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The training and the test shards, each in order of name, of `folder/plain_text` or of `folder` itself.
+
+    Raises `UserError` where there are none, where one split is missing, or where shards of a split are.
+    """
+    for place in (folder / "plain_text", folder):
+        splits = {split: sorted(place.glob(f"{split}-*.parquet")) for split in ("train", "test")}
+        if any(splits.values()):
+            break
+    else:
+        raise UserError(f"{folder}: expected {BATCHES}/, or train-*.parquet and test-*.parquet (also in plain_text/)")
+    for split, files in splits.items():
+        if not files:
+            raise UserError(f"{place}: expected {split}-*.parquet, found only the other split")
+        totals = {int(match[1]) for path in files if (match := re.search(r"-of-(\d+)$", path.stem))}
+        if totals and totals != {len(files)}:
+            said = " and ".join(map(str, sorted(totals)))
+            raise UserError(f"{place}: the {split} files' names speak of {said} shards, found {len(files)}")
+    return splits["train"], splits["test"]
+
+
+def read_parquet(folder: Path, quiet: bool = False) -> Arrays:
+    """Images and labels from the hub's parquet layout, in any number of shards, with a progress bar on stderr.
+
+    Columns: `img`, a struct whose `bytes` are a PNG or JPEG image of 32×32; `label`, an integer from 0 to 9. Raises
+    `UserError` naming the file, and the row (counted from 0) where one is at fault.
+    """
+    splits = parquet_files(folder)
+    counts = [sum(_count_rows(path) for path in paths) for paths in splits]
+    for paths, count in zip(splits, counts, strict=True):
+        if not count:
+            raise UserError(f"{', '.join(map(str, paths))}: expected images, found no rows")
+    with tqdm(total=sum(counts), desc=f"decoding {folder.name}", unit=" images", disable=quiet) as bar:
+        return (*_read_split(splits[0], bar), *_read_split(splits[1], bar))
+
+
+def _read_split(paths: list[Path], bar: Any) -> tuple[Tensor, Tensor]:
+    images: list[np.ndarray[Any, Any]] = []
+    labels: list[int] = []
+    for path in paths:
+        for row, (image, label) in enumerate(_rows(path)):
+            try:
+                images.append(_decode(image))
+            except UserError as error:
+                raise UserError(f"{path}: row {row}: {error}") from error
+            if label is None or not 0 <= label < len(CIFAR10_CLASSES):
+                raise UserError(f"{path}: row {row}: expected a label from 0 to 9, found {label}")
+            labels.append(label)
+            bar.update()
+    return torch.from_numpy(np.stack(images)), torch.tensor(labels)
+
+
+def _decode(image: bytes | None) -> np.ndarray[Any, Any]:
+    if image is None:
+        raise UserError("expected an image, found None")
+    try:
+        with Image.open(io.BytesIO(image), formats=("PNG", "JPEG")) as opened:
+            if opened.size == (32, 32):
+                return np.array(opened.convert("RGB"))
+            width, height = opened.size
+    except Exception as error:  # damaged bytes make Pillow raise almost anything
+        raise UserError(f"not a readable PNG or JPEG image ({one_line(error)})") from error
+    raise UserError(f"expected an image of 32×32, found {width}×{height}")
+
+
+def _count_rows(path: Path) -> int:
+    """The file's number of rows, once its columns are found to be what they must be."""
+    import pyarrow.parquet as pq
+    import pyarrow.types as kind
+
+    with _arrow_errors(path), pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+        names = ", ".join(schema.names)
+        if [schema.names.count(name) for name in ("img", "label")] != [1, 1]:
+            raise UserError(f"{path}: expected the columns img and label, found {names or 'none'}")
+        img, label = schema.field("img").type, schema.field("label").type
+        inner = [field.type for field in img if field.name == "bytes"] if kind.is_struct(img) else []
+        if not any(kind.is_binary(one) or kind.is_large_binary(one) for one in inner):
+            raise UserError(f"{path}: column img: expected a struct with binary bytes, found {img}")
+        if not kind.is_integer(label):
+            raise UserError(f"{path}: column label: expected integers, found {label}")
+        return int(file.metadata.num_rows)
+
+
+def _rows(path: Path) -> Iterator[tuple[bytes | None, int | None]]:
+    import pyarrow.parquet as pq
+
+    with _arrow_errors(path), pq.ParquetFile(path) as file:
+        seen = 0
+        for batch in file.iter_batches(batch_size=1024, columns=["img.bytes", "label"]):
+            seen += batch.num_rows
+            yield from zip(batch.column("img").flatten()[0].to_pylist(), batch.column("label").to_pylist(), strict=True)
+        if seen != file.metadata.num_rows:  # a damaged header can make Arrow stop early without a word
+            raise OSError(f"expected {file.metadata.num_rows} rows, found {seen}")
+
+
+@contextlib.contextmanager
+def _arrow_errors(path: Path) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable parquet file ({one_line(error)})") from error

@@ -1,0 +1,291 @@
+import itertools
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from cifar_fast_utils import cli, data, device, train
+from cifar_fast_utils.data import Dataset
+from cifar_fast_utils.recipe import RECIPES
+
+KEYS = {
+    "name", "epochs", "knots", "batch_size", "weight_decay", "bias_factor", "cutout", "label_smoothing", "activation",
+    "celu_alpha", "pool", "ghost_groups", "freeze_norm_scale", "logit_scale", "whiten", "ema_every", "ema_momentum",
+    "tta", "augment_on", "master_weights",
+}  # fmt: skip
+RECORD = {
+    "recipe": dict, "scale": str, "dataset": str, "dataset_digest": str, "seed": int, "epochs": float,
+    "accuracy": float, "tta_accuracy": float, "history": list, "seconds": dict, "flops": int, "device": str,
+    "threads": int, "precision": str, "torch": str, "version": str, "commit": (str, type(None)), "started": str,
+}  # fmt: skip
+
+
+@pytest.fixture
+def folder(tiny: Dataset, tmp_path: Path) -> Path:
+    """`tiny` as a folder in the hub's layout."""
+    plain = tmp_path / "noise" / "plain_text"
+    plain.mkdir(parents=True)
+    for split, images, labels in (
+        ("train", tiny.train_images, tiny.train_labels),
+        ("test", tiny.test_images, tiny.test_labels),
+    ):
+        write_parquet(plain / f"{split}-00000-of-00001.parquet", images.numpy(), labels.tolist())
+    return tmp_path / "noise"
+
+
+def write_parquet(path: Path, images: np.ndarray, labels: list[int]) -> None:
+    def png(image: np.ndarray) -> bytes:
+        Image.fromarray(image).save(path.with_suffix(".png"))
+        return path.with_suffix(".png").read_bytes()
+
+    rows = [{"bytes": png(image), "path": None} for image in images]
+    path.with_suffix(".png").unlink()
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    pq.write_table(pa.table({"img": pa.array(rows, kind), "label": labels}), path)
+
+
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the smoke scale narrower still: these tests are about words and files."""
+    monkeypatch.setitem(device.SCALES, "smoke", device.Scale("smoke", 4, train_images=1024, test_images=100, epochs=2))
+
+
+TRAIN = ["train", "--scale", "smoke", "--device", "cpu", "--quiet"]
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """Run a command that must fail: exit code 2, one line on stderr, which is returned."""
+    try:
+        code = cli.main([str(a) for a in arguments])
+    except SystemExit as exit_:  # argparse's own
+        code = int(exit_.code or 0)
+    said = capsys.readouterr().err
+    assert code == 2
+    assert said.startswith("cifar-fast")
+    assert said.count("\n") == 1
+    assert "Traceback" not in said
+    return said
+
+
+def test_help_answers_at_once_and_says_what_there_is() -> None:
+    command = [sys.executable, "-m", "cifar_fast_utils", "--help"]
+    start = time.perf_counter()
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert time.perf_counter() - start < 3  # `cifar-fast bench` measures it
+    for word in ("train", "predict", "recipes", "info", "bench", "CIFAR_FAST_DATA", "exit codes", "examples"):
+        assert word in text
+    probe = "import sys, cifar_fast_utils.cli as c; c.parser().format_help(); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_the_installed_command() -> None:
+    command = Path(sys.executable).with_name("cifar-fast")
+    done = subprocess.run([command, "recipes"], check=True, capture_output=True, text=True)
+    assert "ghost_norm" in done.stdout
+
+
+def test_train_writes_record_weights_and_plot_and_predict_reads_them(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    files = {"--json": out / "run.json", "--save": out / "net.safetensors", "--plot": out / "plot.png"}
+    arguments = [*TRAIN, "--data", str(folder), *(str(a) for pair in files.items() for a in pair)]
+    assert cli.main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "final on noise, smoke scale, seed 0" in said
+    assert said.count("%") >= 6  # two epochs' accuracies and the two results
+    assert "with the mirror (TTA)" in said
+    assert sorted(out.iterdir()) == sorted(files.values())
+
+    record = json.loads(files["--json"].read_text())
+    assert set(record) == set(RECORD)
+    for key, kind in RECORD.items():
+        assert isinstance(record[key], kind), key  # type: ignore[arg-type]
+    assert record["dataset"] == "noise"
+    assert set(record["seconds"]) == {"train", "train_eval", "cold"}
+    assert record["recipe"]["digest"]
+    assert set(record["recipe"]) >= KEYS
+    assert 0 <= record["accuracy"] <= 1
+    assert len(record["history"]) == 2
+
+    with Image.open(files["--plot"]) as plot:
+        assert plot.size[0] > 800
+    Image.effect_noise((90, 60), 80).save(tmp_path / "a.png")
+    assert cli.main(["predict", str(files["--save"]), str(tmp_path / "a.png"), str(tmp_path / "a.png")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith(f"{tmp_path / 'a.png'}: ")
+    assert any(name in lines[0] for name in data.load(str(folder)).classes)
+
+
+def test_recipes_lists_them_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["recipes"]) == 0
+    said = capsys.readouterr().out
+    assert all(f" {name} " in said for name in RECIPES)
+    assert cli.main(["recipes", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [entry["name"] for entry in listed] == list(RECIPES)
+    assert all(set(entry) >= KEYS for entry in listed)
+    assert cli.main(["recipes", "--diff", "celu", "ghost_norm"]) == 0
+    assert "ghost_groups: 1 → 16" in capsys.readouterr().out
+
+
+def test_info_says_what_the_machine_has(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["info"]) == 0
+    said = capsys.readouterr().out
+    for word in ("device", "cores", "instruction sets", "precision", torch.__version__.split("+")[0], "synthetic"):
+        assert word in said
+
+
+def test_unknown_names(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "did you mean ghost_norm" in refused(capsys, "train", "gost_norm")
+    assert "did you mean" in refused(capsys, "recipes", "--diff", "final", "whitenning")
+    assert "no scale is called 'tiny'" in refused(capsys, "train", "--scale", "tiny", "--data", "synthetic")
+    assert "invalid choice: 'trian'" in refused(capsys, "trian")
+    assert "invalid float value: 'ten'" in refused(capsys, "train", "--epochs", "ten")
+
+
+@pytest.mark.parametrize(("epochs", "says"), [("0", "not 0"), ("-3", "not -3"), ("nan", "not nan"), ("inf", "not inf")])
+def test_lengths_that_make_no_sense(epochs: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert says in refused(capsys, *TRAIN, "--epochs", epochs)
+
+
+def test_batches_that_do_not_fit(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "cannot be split into 16 equal ghost groups" in refused(capsys, *TRAIN, "--batch-size", "500")
+    said = refused(capsys, *TRAIN, "--data", folder, "--batch-size", "4096")
+    assert "a batch of 4096 is larger than the data: 1024 training images" in said
+    assert "at least 1, not 0" in refused(capsys, *TRAIN, "--batch-size", "0")
+
+
+def test_devices_and_precisions_the_machine_lacks(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(device, "instruction_sets", set)
+    assert "no 'cuda' device" in refused(capsys, "train", "--device", "cuda")
+    assert "no fast bfloat16, only float32" in refused(capsys, *TRAIN, "--precision", "bfloat16")
+    assert "no precision is called 'half'" in refused(capsys, *TRAIN, "--precision", "half")
+    assert "--threads must be at least 1" in refused(capsys, *TRAIN, "--threads", "0")
+
+
+def test_folders_that_hold_no_data(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "nowhere" in refused(capsys, *TRAIN, "--data", tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    assert "empty" in refused(capsys, *TRAIN, "--data", tmp_path / "empty")
+    file = next((folder / "plain_text").glob("train-*"))
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    assert file.name in refused(capsys, *TRAIN, "--data", folder)
+    pq.write_table(pa.table({"picture": [1], "label": [1]}), file)
+    assert "img" in refused(capsys, *TRAIN, "--data", folder)
+    pixels = np.zeros((2, 32, 32, 3), np.uint8)
+    write_parquet(file, pixels, [0, 10])
+    assert "10" in refused(capsys, *TRAIN, "--data", folder)
+    write_parquet(file, pixels[:, :28, :28], [0, 1])
+    assert "28" in refused(capsys, *TRAIN, "--data", folder)
+
+
+def test_results_that_cannot_be_written_are_refused_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "train", lambda *_, **__: pytest.fail("trained"))
+    for option in ("--json", "--save", "--plot"):
+        assert "cannot write" in refused(capsys, *TRAIN, option, tmp_path / "no" / "file.png")
+    assert "ending" in refused(capsys, *TRAIN, "--plot", tmp_path / "plot.xyz")
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    out = tmp_path / "out"
+    out.mkdir()
+    monkeypatch.setattr(Path, "write_text", full)
+    said = refused(capsys, *TRAIN, "--data", folder, "--json", out / "run.json")
+    assert "run.json: No space left on device" in said
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--save", "--plot"])
+def test_a_write_that_really_fails_half_way(option: str, folder: Path, tmp_path: Path) -> None:
+    data.load(str(folder), quiet=True)  # cached, so that what is left to write is the result
+    (tmp_path / "out").mkdir()
+    file = tmp_path / "out" / "result.pdf"
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))"  # bytes a file may have
+    command = ["train", "--scale", "smoke", "--quiet", "--data", str(folder), option, str(file)]
+    script = f"import sys; {limit}; from cifar_fast_utils import cli; sys.exit(cli.main({command}))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == f"cifar-fast: cannot write {file}: File too large\n"
+    assert list(file.parent.iterdir()) == []
+
+
+def test_a_loss_that_is_no_number(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = torch.tensor(float("nan")), torch.tensor(0)
+    monkeypatch.setattr(train, "training_step", lambda *_: nothing)
+    said = refused(capsys, *TRAIN, "--data", folder, "--json", tmp_path / "run.json")
+    assert "the loss became nan at step 1 (epoch 0.50" in said
+    assert "try --precision float32" in said
+    assert not (tmp_path / "run.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "the GPU is out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "this machine is out of memory"),
+        (MemoryError(), "this machine is out of memory"),
+    ],
+)
+def test_out_of_memory(
+    error: Exception, says: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def grow(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(train, "training_step", grow)
+    said = refused(capsys, *TRAIN, "--data", folder)
+    assert says in said
+    assert "lower --batch-size" in said
+
+
+def test_a_mistake_of_ours_is_not_hidden(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(*_: Any) -> None:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(train, "training_step", wrong)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        cli.main([*TRAIN, "--data", str(folder)])
+
+
+def test_ctrl_c_ends_with_what_was_reached(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps, plain = itertools.count(1), train.training_step
+
+    def stopping(*arguments: Any) -> Any:
+        if next(steps) == 4:
+            raise KeyboardInterrupt
+        return plain(*arguments)
+
+    monkeypatch.setattr(train, "training_step", stopping)
+    assert cli.main([*TRAIN, "--data", str(folder), "--json", str(tmp_path / "run.json")]) == 130
+    said = capsys.readouterr()
+    assert "stopped after step 3 of 4" in said.out
+    assert "\n      1  " in said.out  # the row of the first epoch
+    assert "Traceback" not in said.err
+    assert not (tmp_path / "run.json").exists()

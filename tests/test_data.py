@@ -1,0 +1,461 @@
+"""Datasets: what each source gives, what the cache keeps, and in which order `auto` looks."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import FrozenInstanceError
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from servers import Hosts, Reply, arrays, hosts, write_batches, write_parquet
+
+from cifar_fast_utils import data, sources, synthetic
+from cifar_fast_utils.data import Dataset, found, load, make_dataset
+from cifar_fast_utils.errors import UserError
+from cifar_fast_utils.sources import BATCHES, CIFAR10_CLASSES, Arrays
+
+REAL = os.environ.get("CIFAR_FAST_DATA", "")  # read now: the fixture below hides it from the tests
+REAL_FOLDER = Path(REAL).expanduser().resolve()
+GENERATE = synthetic.generate
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user of our own: an empty current folder, an empty cache, no settings, a small synthetic set, no internet."""
+    from torchvision.datasets import CIFAR10
+
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.delenv("CIFAR_FAST_DATA", raising=False)
+    monkeypatch.setenv("CIFAR_FAST_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(synthetic, "generate", partial(GENERATE, 30, 20))
+    monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/author.tar.gz")
+    monkeypatch.setattr(sources, "MIRROR", "http://127.0.0.1:9/hub/")
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hosts]:
+    with hosts(tmp_path / "served", monkeypatch) as served:
+        yield served
+
+
+def holds(dataset: Dataset, expected: Arrays) -> bool:
+    got = (dataset.train_images, dataset.train_labels, dataset.test_images, dataset.test_labels)
+    return all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(got, expected, strict=True))
+
+
+def message(call: Callable[[], object]) -> str:
+    """The text of the `UserError` that `call` must raise, which must be one line."""
+    with pytest.raises(UserError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on only the cache can answer."""
+
+    def fail(*_: object) -> Arrays:
+        raise AssertionError("this should have come from the cache")
+
+    for module, name in ((sources, "read_parquet"), (sources, "read_torchvision"), (sources, "download")):
+        monkeypatch.setattr(module, name, fail)
+    monkeypatch.setattr(synthetic, "generate", fail)
+
+
+# Dataset
+
+
+@given(seed=st.integers(0, 1000), which=st.integers(0, 3))
+def test_digest_is_of_the_contents(seed: int, which: int) -> None:
+    one = make_dataset("a", CIFAR10_CLASSES, *arrays(4, 3, seed))
+    again = make_dataset("b", CIFAR10_CLASSES, *arrays(4, 3, seed))
+    changed = [array.clone() for array in arrays(4, 3, seed)]
+    changed[which].view(-1)[-1] = 9 - changed[which].view(-1)[-1]
+    other = make_dataset("a", CIFAR10_CLASSES, *changed)
+    assert len(one.digest) == 16
+    assert one.digest == again.digest != other.digest
+
+
+def test_digest_counts_what_belongs_to_which_split() -> None:
+    images, labels = torch.zeros(5, 32, 32, 3, dtype=torch.uint8), torch.zeros(5, dtype=torch.int64)
+    digests = {make_dataset("a", ("x",), images[:n], labels[:n], images[n:], labels[n:]).digest for n in range(1, 5)}
+    assert len(digests) == 4
+
+
+def test_digest_does_not_depend_on_memory_layout() -> None:
+    a, b, c, d = arrays(6, 4)
+    turned = a.permute(3, 0, 1, 2).contiguous().permute(1, 2, 3, 0)
+    assert not turned.is_contiguous()
+    assert (
+        make_dataset("x", CIFAR10_CLASSES, turned, b, c, d).digest
+        == make_dataset("x", CIFAR10_CLASSES, a, b, c, d).digest
+    )
+
+
+def test_dataset_is_frozen_and_shows_no_pixels() -> None:
+    dataset = make_dataset("x", CIFAR10_CLASSES, *arrays())
+    with pytest.raises(FrozenInstanceError):
+        dataset.name = "y"  # type: ignore[misc]
+    assert repr(dataset) == f"Dataset(name='x', classes={CIFAR10_CLASSES!r}, digest='{dataset.digest}')"
+
+
+def test_subset_is_the_first_images() -> None:
+    a, b, c, d = arrays(20, 10)
+    whole = make_dataset("x", CIFAR10_CLASSES, a, b, c, d)
+    part = whole.subset(7, 3)
+    assert holds(part, (a[:7], b[:7], c[:3], d[:3]))
+    assert part.name == "x"
+    assert part.digest == make_dataset("x", CIFAR10_CLASSES, a[:7], b[:7], c[:3], d[:3]).digest != whole.digest
+    assert whole.subset(100, 10).digest == whole.digest
+    for sizes in ((0, 3), (7, 0), (-1, 3)):
+        assert "at least 1" in message(lambda sizes=sizes: whole.subset(*sizes))  # type: ignore[misc]
+
+
+GOOD = arrays(4, 3)
+BAD_ARRAYS = {
+    "float images": ((GOOD[0].float(), *GOOD[1:]), "train: expected uint8 images"),
+    "channels first": ((GOOD[0].permute(0, 3, 1, 2), *GOOD[1:]), "found torch.uint8 (4, 3, 32, 32)"),
+    "64 pixels": ((*GOOD[:2], torch.zeros(3, 64, 64, 3, dtype=torch.uint8), GOOD[3]), "test: expected uint8 images"),
+    "int32 labels": ((*GOOD[:3], GOOD[3].int()), "torch.int32 (3,)"),
+    "labels in a column": ((*GOOD[:3], GOOD[3][:, None]), "torch.int64 (3, 1)"),
+    "a label too few": ((GOOD[0], GOOD[1][:3], *GOOD[2:]), "found torch.uint8 (4, 32, 32, 3) and torch.int64 (3,)"),
+    "no test images": ((*GOOD[:2], GOOD[2][:0], GOOD[3][:0]), "test: expected uint8 images (n, 32, 32, 3) and"),
+    "label 10": (
+        (GOOD[0], torch.tensor([0, 1, 10, 2]), *GOOD[2:]),
+        "train: row 2: expected a label from 0 to 9, found 10",
+    ),
+    "label -1": ((*GOOD[:3], torch.tensor([-1, 1, 2])), "test: row 0: expected a label from 0 to 9, found -1"),
+}
+
+
+@pytest.mark.parametrize(("bad", "expected"), BAD_ARRAYS.values(), ids=BAD_ARRAYS.keys())
+def test_make_dataset_refuses_bad_arrays(bad: Arrays, expected: str) -> None:
+    said = message(lambda: make_dataset("mine", CIFAR10_CLASSES, *bad))
+    assert said.startswith("mine: ")
+    assert expected in said
+
+
+# Folders
+
+
+def test_parquet_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_parquet(tmp_path / "my-images", arrays(), shards=2)
+    first = load(str(folder))
+    assert "30/30" in capsys.readouterr().err
+    assert (first.name, first.classes) == ("my-images", CIFAR10_CLASSES)
+    assert holds(first, arrays())
+    no_decoding(monkeypatch)
+    again = load(str(folder))
+    assert holds(again, arrays())
+    assert (again.name, again.classes, again.digest) == (first.name, first.classes, first.digest)
+    monkeypatch.chdir(folder)
+    assert load(".").name == "my-images"
+    assert capsys.readouterr() == ("", "")
+
+
+def test_home_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_parquet(tmp_path / "home" / "images", arrays())
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert load("~/images", quiet=True).name == "images"
+
+
+def test_a_changed_folder_is_read_again(tmp_path: Path) -> None:
+    old = load(str(write_parquet(tmp_path / "images", arrays(seed=1))), quiet=True)
+    new = load(str(write_parquet(tmp_path / "images", arrays(seed=2))), quiet=True)
+    assert old.digest != new.digest
+    assert holds(new, arrays(seed=2))
+
+
+def test_a_file_of_the_same_size_but_another_time_is_read_again(tmp_path: Path) -> None:
+    a, b, c, d = arrays()
+    old, new = ((a, torch.full_like(b, label), c, d) for label in (3, 4))
+    file = write_parquet(tmp_path / "images", old) / "plain_text" / "train-00000-of-00001.parquet"
+    size = file.stat().st_size
+    load(str(tmp_path / "images"), quiet=True)
+    write_parquet(tmp_path / "images", new)
+    assert file.stat().st_size == size
+    assert holds(load(str(tmp_path / "images"), quiet=True), new)
+
+
+@pytest.mark.parametrize("inside", ["", BATCHES])
+def test_torchvision_folder(inside: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_batches(tmp_path / "downloads", arrays(), monkeypatch) / inside
+    first = load(str(folder))
+    assert (first.name, first.classes) == ("cifar10", CIFAR10_CLASSES)
+    assert holds(first, arrays())
+    no_decoding(monkeypatch)
+    assert load(str(folder)).digest == first.digest
+
+
+def test_bad_sources_are_refused(tmp_path: Path) -> None:
+    assert message(lambda: load("/no/such")) == (
+        "'/no/such' is no dataset: expected auto, cifar10, synthetic or an existing folder"
+    )
+    for wrong, meant in (("cifar-10", "cifar10"), ("CIFAR10", "cifar10"), ("sinthetic", "synthetic")):
+        assert message(lambda wrong=wrong: load(wrong)).endswith(f"(did you mean {meant}?)")  # type: ignore[misc]
+    assert message(lambda: load("")).startswith("'' is no dataset")
+    assert message(lambda: load("x" * 5000)).endswith("or an existing folder")
+    (tmp_path / "file").touch()
+    assert message(lambda: load(str(tmp_path / "file"))).endswith(
+        "expected a folder that holds the dataset, found a file"
+    )
+    (tmp_path / "empty").mkdir()
+    assert message(lambda: load(str(tmp_path / "empty"))).startswith(f"{tmp_path / 'empty'}: expected ")
+
+
+# The cache
+
+
+def spoil_pixel(file: Path) -> None:
+    with file.open("r+b") as opened:
+        opened.seek(-5000, os.SEEK_END)
+        byte = opened.read(1)[0]
+        opened.seek(-5000, os.SEEK_END)
+        opened.write(bytes([byte ^ 1]))
+
+
+DAMAGES = {
+    "cut off": lambda file: os.truncate(file, 1000),
+    "a pixel": spoil_pixel,
+    "empty": lambda file: file.write_bytes(b""),
+    "no digest": lambda file: save_file(load_file(file), file),
+    "no arrays": lambda file: save_file({}, file, {"name": "x", "classes": "[]", "digest": ""}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_damaged_cache_file_is_made_again(
+    damage: Callable[[Path], None], cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = load("synthetic")
+    (file,) = cache.iterdir()
+    damage(file)
+    assert any(line.startswith("cached: damaged (") for line in found()) == (
+        damage is not DAMAGES["a pixel"]
+    )  # that, only reading shows
+    assert load("synthetic").digest == first.digest
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1
+    assert err.startswith(f"cifar-fast: {file} is damaged (")
+    no_decoding(monkeypatch)
+    assert load("synthetic").digest == first.digest
+
+
+def test_the_cache_folder_is_where_it_should_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert data.cache_folder() == tmp_path / "cache"
+    assert data.cache_folder(tmp_path / "x") == tmp_path / "x"
+    monkeypatch.delenv("CIFAR_FAST_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert data.cache_folder() == tmp_path / "xdg" / "cifar-fast"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert data.cache_folder() == Path.home() / ".cache" / "cifar-fast"
+    load("synthetic", cache=tmp_path / "x")
+    assert len(list((tmp_path / "x").iterdir())) == 1
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_changed_generator_is_used(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load("synthetic")
+    changed = tmp_path / "synthetic.py"
+    changed.write_text("# another generator\n")
+    monkeypatch.setattr(synthetic, "__file__", str(changed))
+    monkeypatch.setattr(synthetic, "generate", partial(GENERATE, 40, 20))
+    assert len(load("synthetic").train_images) == 40
+    monkeypatch.setattr(data, "__version__", "0.0.0")
+    monkeypatch.setattr(synthetic, "generate", partial(GENERATE, 50, 20))
+    assert len(load("synthetic").train_images) == 50
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+LIBRARY_FULL = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+@pytest.mark.parametrize("error", [FULL, LIBRARY_FULL], ids=["python", "safetensors"])
+def test_a_full_disk_leaves_nothing_behind(error: Exception, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(tensors: object, path: Path, metadata: object) -> None:
+        path.write_bytes(b"half a file")
+        raise error
+
+    monkeypatch.setattr(data, "save_file", half)
+    said = message(lambda: load("synthetic"))
+    assert str(cache) in said
+    assert "No space left on device" in said
+    assert "CIFAR_FAST_CACHE" in said
+    assert list(cache.iterdir()) == []
+
+
+def test_a_file_appears_in_the_cache_whole_or_not_at_all(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(part: Path, file: Path) -> None:
+        assert part.is_relative_to(cache)  # the same disk, or replacing would not be one step
+        assert file.parent == cache
+        raise FULL
+
+    monkeypatch.setattr(os, "replace", refuse)
+    assert "No space left on device" in message(lambda: load("synthetic"))
+    assert list(cache.iterdir()) == []
+
+
+def test_an_interrupt_leaves_nothing_behind(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(tensors: object, path: Path, metadata: object) -> None:
+        path.write_bytes(b"half a file")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(data, "save_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        load("synthetic")
+    assert list(cache.iterdir()) == []
+
+
+def test_a_cache_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        said = message(lambda place=place: load("synthetic", cache=place))  # type: ignore[misc]
+        assert said.startswith(f"cannot write to the cache folder {place} (")
+    assert capsys.readouterr().err == ""  # nothing was there to be damaged
+
+
+# Downloads
+
+
+@pytest.mark.parametrize("author", ["good", "bad"])
+def test_cifar10_is_downloaded_once(
+    author: str, net: Hosts, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if author == "bad":
+        net.spoil("author", Reply(b"no archive"))
+    first = load("cifar10", quiet=True)
+    assert ("trying the mirror" in capsys.readouterr().err) == (author == "bad")
+    assert first.name == "cifar10"
+    assert holds(first, net.data)
+    assert [file.name for file in cache.iterdir()] == ["cifar10.safetensors"]
+    no_decoding(monkeypatch)
+    assert load("cifar10").digest == load("auto").digest == first.digest
+
+
+def test_a_failed_download_leaves_nothing_behind(net: Hosts, cache: Path) -> None:
+    for host in ("author", "mirror"):
+        net.spoil(host, Reply(b"cut", lost=10))
+    said = message(lambda: load("cifar10", quiet=True))
+    assert "--data synthetic" in said
+    assert net.asked[-1].startswith("/hub/")
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("source", ["cifar10", "auto"])
+def test_a_full_disk_is_not_blamed_on_a_host(
+    source: str, net: Hosts, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(url: str, path: str, progress: bool) -> None:
+        Path(path).write_bytes(b"half a file")
+        raise FULL
+
+    net.spoil("author", Reply(status=404))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", full)
+    assert message(lambda: load(source, quiet=True)).startswith(f"cannot write to the cache folder {cache} (")
+    assert list(cache.iterdir()) == []
+    assert "SYNTHETIC" not in capsys.readouterr().err
+
+
+# What `auto` takes
+
+
+def test_auto_takes_the_setting_first(tmp_path: Path, net: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    load("cifar10", quiet=True)
+    monkeypatch.setenv("CIFAR_FAST_DATA", str(write_parquet(tmp_path / "mine", arrays(seed=5))))
+    assert load(quiet=True).name == "mine"
+    assert load("cifar10").name == "cifar10"  # asked for by name, the setting does not count
+    monkeypatch.setenv("CIFAR_FAST_DATA", "synthetic")
+    assert load().name == "synthetic"
+    for nothing in ("", "auto"):
+        monkeypatch.setenv("CIFAR_FAST_DATA", nothing)
+        assert load().name == "cifar10"
+    monkeypatch.setenv("CIFAR_FAST_DATA", "/no/such")
+    assert message(load).startswith("CIFAR_FAST_DATA: '/no/such' is no dataset")
+
+
+def test_auto_prefers_the_cache_then_the_data_folder(
+    net: Hosts, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    downloaded = load(quiet=True)
+    assert holds(downloaded, net.data)
+    asked = len(net.asked)
+    write_batches(Path("data"), arrays(seed=9), monkeypatch)
+    assert load(quiet=True).digest == downloaded.digest
+    os.truncate(cache / "cifar10.safetensors", 100)
+    here = load(quiet=True)
+    assert here.name == "cifar10"
+    assert holds(here, arrays(seed=9))
+    assert len(net.asked) == asked
+    assert capsys.readouterr().err.count("is damaged") == 1
+
+
+def test_auto_ends_at_synthetic_under_a_banner(capsys: pytest.CaptureFixture[str]) -> None:
+    assert load(quiet=True).name == "synthetic"
+    out, err = capsys.readouterr()
+    assert out == ""
+    first, *banner = err.splitlines()
+    assert "trying the mirror" in first
+    assert len(banner) > 5
+    assert {len(line) for line in banner} == {94}
+    assert all(line.startswith("#") and line.endswith("#") for line in banner)
+    for needed in ("SYNTHETIC DATA", "Connection refused", "--data FOLDER", "CIFAR_FAST_DATA=FOLDER"):
+        assert needed in " ".join(line.strip("# ") for line in banner)
+
+
+# What `info` lists
+
+
+def test_found_lists_what_is_here(tmp_path: Path, net: Hosts, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found() == ["built in: synthetic"]
+    load("cifar10", quiet=True)
+    monkeypatch.setenv("CIFAR_FAST_DATA", str(write_parquet(tmp_path / "mine", arrays(12, 3))))
+    load(quiet=True)
+    write_batches(Path("data"), arrays(), monkeypatch)
+    first, cifar10, mine, local, last = found()
+    assert first == f"CIFAR_FAST_DATA: {tmp_path / 'mine'}"
+    assert cifar10 == f"cached: cifar10, 20 training and 10 test images ({cache / 'cifar10.safetensors'})"
+    assert mine.startswith("cached: mine, 12 training and 3 test images (")
+    assert local == f"folder: cifar10 in {Path('data', BATCHES).resolve()}"
+    assert last == "built in: synthetic"
+    monkeypatch.setenv("CIFAR_FAST_DATA", "/no/such")
+    assert found(tmp_path / "other")[0] == "CIFAR_FAST_DATA: /no/such (no such folder)"
+
+
+def test_importing_data_imports_neither_torchvision_nor_pyarrow() -> None:
+    code = "import sys, cifar_fast_utils.data; print({'torchvision', 'pyarrow'} & set(sys.modules))"
+    root = Path(data.__file__).parents[1]
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    assert run.stdout.strip() == "set()"
+
+
+@pytest.mark.skipif(
+    not (REAL and REAL_FOLDER.is_dir()), reason="CIFAR_FAST_DATA names no folder with a full-size copy of CIFAR-10"
+)
+def test_full_size_folder() -> None:
+    first = load(str(REAL_FOLDER))
+    assert first.name in (REAL_FOLDER.name, "cifar10")
+    assert first.train_images.shape == (50_000, 32, 32, 3)
+    assert first.test_images.shape == (10_000, 32, 32, 3)
+    assert torch.bincount(first.train_labels).tolist() == [5_000] * 10
+    assert torch.bincount(first.test_labels).tolist() == [1_000] * 10
+    seconds = []
+    for _ in range(3):  # the best of three: others may be using this machine
+        start = time.perf_counter()
+        again = load(str(REAL_FOLDER))
+        seconds.append(time.perf_counter() - start)
+    assert again.digest == first.digest
+    assert min(seconds) < 1.0

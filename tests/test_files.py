@@ -1,0 +1,48 @@
+import errno
+from pathlib import Path
+
+import pytest
+
+from cifar_fast_utils.errors import UserError
+from cifar_fast_utils.files import check_writable, whole
+
+
+def test_a_file_is_written_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with whole(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+        assert temporary.suffix == ".txt"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.stat().st_mode & 0o400
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ValueError("mine")])
+def test_or_not_at_all(tmp_path: Path, error: Exception) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    expected = UserError if isinstance(error, OSError) else ValueError
+
+    def fail() -> None:
+        with whole(path) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(expected, match=r"cannot write .*a.txt: No space left|mine"):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_where_nothing_can_be_written_is_known_beforehand(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new.json")
+    (tmp_path / "there.json").write_text("kept")
+    check_writable(tmp_path / "there.json")
+    assert [p.name for p in tmp_path.iterdir()] == ["there.json"]
+    assert (tmp_path / "there.json").read_text() == "kept"
+    with pytest.raises(UserError, match=r"cannot write .*No such file or directory"):
+        check_writable(tmp_path / "no" / "new.json")
+    with pytest.raises(UserError, match="it is a folder"):
+        check_writable(tmp_path)

@@ -1,0 +1,229 @@
+import itertools
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from cifar_fast_utils import augment
+from cifar_fast_utils import train as module
+from cifar_fast_utils.data import Dataset, make_dataset
+from cifar_fast_utils.device import Scale, precisions
+from cifar_fast_utils.errors import UserError
+from cifar_fast_utils.evaluate import evaluate
+from cifar_fast_utils.network import ResNet9
+from cifar_fast_utils.recipe import RECIPES, Recipe, with_epochs
+from cifar_fast_utils.run import Run, Stopped
+from cifar_fast_utils.train import count_flops, train
+
+NARROW = Scale("narrow", width=4)
+ALL = [name for name in RECIPES if not name.startswith("converge_")] + ["converge_baseline_24", "converge_final_24"]
+PRECISIONS = precisions(torch.device("cpu"))
+
+
+def short(name: str, epochs: float = 1, **change: Any) -> Recipe:
+    return replace(with_epochs(RECIPES[name], epochs), **change)
+
+
+def quick(recipe: Recipe, dataset: Dataset, **settings: Any) -> Run:
+    return train(recipe, dataset, **{"scale": NARROW, "device": "cpu", "progress": False, **settings})
+
+
+def state(run: Run) -> dict[str, Tensor]:
+    assert run.network is not None
+    return run.network.state_dict()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_recipe_trains(name: str, tiny: Dataset) -> None:
+    run = quick(short(name, 1.5), tiny)
+    assert [row["epoch"] for row in run.history] == [1.0, 1.5]  # two steps an epoch, three in all
+    assert all(np.isfinite(row["train_loss"]) for row in run.history)
+    assert run.accuracy is not None
+    assert (run.tta_accuracy is not None) == RECIPES[name].tta
+    assert 0 < run.seconds["train"] < run.seconds["train_eval"] < run.seconds["cold"]
+    assert (run.dataset, run.scale, run.precision) == ("noise", "narrow", PRECISIONS[0])
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_same_seed_gives_the_same_run_to_the_bit(precision: str, tiny: Dataset) -> None:
+    first, again = (quick(short("final", 2), tiny, seed=3, precision=precision) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(state(first).values(), state(again).values(), strict=True))
+    assert first.accuracy == again.accuracy
+    assert [row["train_loss"] for row in first.history] == [row["train_loss"] for row in again.history]
+    other = quick(short("final", 2), tiny, seed=4, precision=precision)
+    assert not torch.equal(state(first)["linear.weight"], state(other)["linear.weight"])
+
+
+@pytest.mark.parametrize("master", [False, True])
+def test_float16_takes_the_same_step_to_rounding(master: bool, tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weights and summed loss, on a processor that is slow at it: one small batch, against float32."""
+    few, recipe = tiny.subset(32, 64), short("final", 1, batch_size=32, master_weights=master)
+    expected = quick(recipe, few, precision="float32")
+    monkeypatch.setattr(module, "choose_precision", lambda *_: "float16")
+    run = quick(recipe, few)
+    assert run.precision == "float16"
+    assert state(run)["linear.weight"].dtype == (torch.float32 if master else torch.float16)
+    (ours,), (theirs,) = run.history, expected.history
+    assert ours["train_loss"] == pytest.approx(theirs["train_loss"], rel=0.02)
+    start = ResNet9(recipe, NARROW.width).state_dict()["layer3.0.norm.bias"]  # zeros
+    moved = state(expected)["layer3.0.norm.bias"] - start
+    assert (state(run)["layer3.0.norm.bias"] - start - moved).norm() < 0.1 * moved.norm()
+
+
+def test_the_baseline_is_deterministic_too(tiny: Dataset) -> None:
+    first, again = (quick(short("baseline"), tiny, seed=1) for _ in range(2))
+    assert torch.equal(state(first)["linear.weight"], state(again)["linear.weight"])
+
+
+def test_a_run_by_hand_gives_the_same_weights(tiny: Dataset) -> None:
+    """The loop written out once more, for one epoch of the plainest recipe in float32."""
+    recipe = short("gpu_data", 1)
+    run = quick(recipe, tiny, precision="float32", seed=5)
+    torch.manual_seed(5)
+    network = ResNet9(recipe, NARROW.width).to(memory_format=torch.channels_last)
+    velocity = {name: torch.zeros_like(p) for name, p in network.named_parameters()}
+    padded = augment.pad(augment.normalise(tiny.train_images), 4)
+    draws = torch.Generator().manual_seed(5)
+    for step, (x, y) in enumerate(augment.batches(padded, tiny.train_labels, recipe, draws), start=1):
+        rate = float(np.interp(step / 2, *np.array(recipe.knots).T))
+        loss = (network(x).logsumexp(1) - network(x)[torch.arange(512), y]).mean()
+        gradients = torch.autograd.grad(loss, list(network.parameters()))
+        with torch.no_grad():
+            for (name, p), g in zip(network.named_parameters(), gradients, strict=True):
+                g = g + 5e-4 * p
+                velocity[name] = 0.9 * velocity[name] + g
+                p -= rate * (g + 0.9 * velocity[name])
+    for name, p in network.named_parameters():
+        torch.testing.assert_close(state(run)[name], p.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_flops_are_counted_over_all_steps(tiny: Dataset) -> None:
+    recipe = RECIPES["gpu_data"]
+    # multiply-adds per image of each convolution and of the linear layer, width 64
+    forward = 9 * (
+        3 * 64 * 1024 + 64 * 128 * 1024 + 2 * 128**2 * 256 + 128 * 256 * 256 + 256 * 512 * 64 + 2 * 512**2 * 16
+    )
+    forward += 512 * 10
+    first = 9 * 3 * 64 * 1024  # no gradient flows into the images
+    assert count_flops(recipe, 64) == 2 * 512 * (3 * forward - first)
+    run = quick(short("gpu_data", 1.5), tiny)
+    assert run.flops == 3 * count_flops(recipe, NARROW.width)
+
+
+def test_bad_input_is_said_in_one_line(tiny: Dataset) -> None:
+    with pytest.raises(UserError, match="a batch of 2048 is larger than the data: 1100 training images"):
+        quick(short("final", batch_size=2048), tiny)
+    with pytest.raises(UserError, match="500 cannot be split into 16"):
+        short("final", batch_size=500)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_says_where(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = itertools.count(1)
+    plain = module.training_step
+
+    def breaking(*arguments: Any) -> tuple[Tensor, Tensor]:
+        loss, correct = plain(*arguments)
+        return (loss / 0 if next(steps) == 3 else loss), correct
+
+    monkeypatch.setattr(module, "training_step", breaking)
+    with pytest.raises(UserError, match=r"the loss became inf at step 3 \(epoch 1.50, rate 0\.\d+\): try --precision"):
+        quick(short("final", 4), tiny)
+
+
+def test_a_rate_that_is_far_too_high_is_noticed(tiny: Dataset) -> None:
+    wild = short("gpu_data", 4, knots=((0.0, 1e30), (4.0, 1e30)))
+    with pytest.raises(UserError, match=r"the loss became (nan|inf) at step \d"):
+        quick(wild, tiny)
+
+
+def test_ctrl_c_keeps_what_was_reached(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = itertools.count(1)
+    plain = module.training_step
+
+    def stopping(*arguments: Any) -> tuple[Tensor, Tensor]:
+        if next(steps) == 4:
+            raise KeyboardInterrupt
+        return plain(*arguments)
+
+    monkeypatch.setattr(module, "training_step", stopping)
+    with pytest.raises(Stopped, match="stopped after step 3 of 8") as stopped:
+        quick(short("final", 4), tiny)
+    assert len(stopped.value.run.history) == 1
+
+
+def test_the_rows_come_as_they_are_made_and_tests_can_wait(tiny: Dataset) -> None:
+    rows: list[dict[str, Any]] = []
+    run = quick(short("gpu_data", 2), tiny, on_epoch=rows.append, test_each_epoch=False)
+    assert rows == run.history
+    assert [row["test_accuracy"] is None for row in rows] == [True, False]
+    assert rows[-1]["test_accuracy"] == run.accuracy
+    assert rows[0]["seconds"] < rows[1]["seconds"] == run.seconds["train"]
+
+
+def test_testing_after_each_epoch_does_not_change_the_run(tiny: Dataset) -> None:
+    with_tests, without = (quick(short("ema", 3), tiny, test_each_epoch=t) for t in (True, False))
+    assert torch.equal(state(with_tests)["linear.weight"], state(without)["linear.weight"])
+
+
+def test_no_warning_is_shown(tiny: Dataset) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        quick(short("final", 1), tiny)
+
+
+# Learning: what would not survive shuffled labels, a skipped optimiser or a broken augmentation.
+
+LESSON = Scale("lesson", width=16)
+CUT = 4096
+
+
+@pytest.fixture(scope="module")
+def lesson(synthetic: Dataset) -> Dataset:
+    return synthetic.subset(CUT, 1000)
+
+
+@pytest.fixture(scope="module")
+def learnt(lesson: Dataset) -> Run:
+    return train(with_epochs(RECIPES["final"], 8), lesson, scale=LESSON, device="cpu", progress=False)
+
+
+def test_it_learns(learnt: Run) -> None:
+    assert learnt.tta_accuracy is not None
+    assert learnt.tta_accuracy > 0.5  # chance is 0.1
+    losses = [row["train_loss"] for row in learnt.history]
+    assert losses[-1] is not None
+    assert losses[0] is not None
+    assert losses[-1] < losses[0] - 0.3
+
+
+def test_with_shuffled_labels_it_does_not(lesson: Dataset) -> None:
+    mixed = lesson.train_labels[torch.randperm(CUT, generator=torch.Generator().manual_seed(0))]
+    shuffled = make_dataset("x", lesson.classes, lesson.train_images, mixed, lesson.test_images, lesson.test_labels)
+    run = train(with_epochs(RECIPES["final"], 8), shuffled, scale=LESSON, device="cpu", progress=False)
+    assert run.tta_accuracy is not None
+    assert run.tta_accuracy < 0.2
+
+
+def test_the_run_reports_the_network_it_returns(learnt: Run, lesson: Dataset) -> None:
+    assert learnt.network is not None
+    dtype = {"bfloat16": torch.bfloat16, "float32": torch.float32}[learnt.precision]
+    images = module.prepare(lesson.test_images, dtype).permute(0, 3, 1, 2)
+    assert evaluate(learnt.network, images, lesson.test_labels, tta=True) == (learnt.accuracy, learnt.tta_accuracy)
+
+
+def test_averaged_statistics_are_averaged_too(learnt: Run) -> None:
+    fresh = ResNet9(RECIPES["final"], LESSON.width).state_dict()
+    moved = {key for key, value in state(learnt).items() if not torch.equal(value, fresh[key])}
+    still = {key for key in fresh if key.endswith("norm.weight")}  # frozen at 1
+    assert moved == set(fresh) - still
+
+
+def test_smoke_scale_trains_in_ten_seconds(synthetic: Dataset) -> None:
+    run = train(RECIPES["final"], synthetic, scale="smoke", device="cpu", progress=False)
+    assert run.seconds["train"] < 10
+    assert run.recipe.epochs == 3
+    assert run.accuracy is not None

@@ -1,0 +1,89 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from cifar_fast_utils.data import Dataset
+from cifar_fast_utils.device import Scale
+from cifar_fast_utils.errors import UserError
+from cifar_fast_utils.evaluate import logits_of
+from cifar_fast_utils.recipe import RECIPES, with_epochs
+from cifar_fast_utils.run import Run
+from cifar_fast_utils.train import prepare, train
+from cifar_fast_utils.weights import load_network, predict, read_picture, save_network
+
+
+@pytest.fixture(scope="module")
+def run(tiny: Dataset) -> Run:
+    return train(with_epochs(RECIPES["final"], 3), tiny, scale=Scale("narrow", 4), precision="float32", device="cpu",
+                 progress=False)  # fmt: skip
+
+
+@pytest.fixture
+def saved(run: Run, tiny: Dataset, tmp_path: Path) -> Path:
+    save_network(run, 4, tiny.classes, tmp_path / "net.safetensors")
+    return tmp_path / "net.safetensors"
+
+
+def test_what_is_loaded_is_what_was_saved(run: Run, tiny: Dataset, saved: Path) -> None:
+    network, recipe, classes = load_network(saved)
+    assert (recipe, classes) == (run.recipe, tiny.classes)
+    assert run.network is not None
+    images = prepare(tiny.test_images, torch.float32).permute(0, 3, 1, 2)
+    torch.testing.assert_close(logits_of(network, images), logits_of(run.network, images))
+    expected = logits_of(network, images) + logits_of(network, images, mirror=True)
+    torch.testing.assert_close(predict(network, tiny.test_images, tta=True), (expected / 2).softmax(1))
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_a_picture_of_32_by_32_is_taken_as_it_is(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.png").numpy(), pixels)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1"])
+def test_any_picture_is_cropped_to_its_centre_and_shrunk(mode: str, tmp_path: Path) -> None:
+    wide = Image.new("RGB", (300, 100), "white")
+    wide.paste("black", (100, 0, 200, 100))
+    wide.convert(mode).save(tmp_path / "a.png")
+    image = read_picture(tmp_path / "a.png")
+    assert image.shape == (32, 32, 3)
+    assert image.max() < 64  # nothing but the black centre, and what bicubic lets in of its edge
+
+
+def test_files_that_hold_no_network_are_refused(saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot read .*missing"):
+        load_network(tmp_path / "missing")
+    (tmp_path / "text").write_text("hello")
+    with pytest.raises(UserError, match="not a whole safetensors file"):
+        load_network(tmp_path / "text")
+    whole = saved.read_bytes()
+    (tmp_path / "half").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="not a whole safetensors file"):
+        load_network(tmp_path / "half")
+    save_file({"x": torch.zeros(1)}, tmp_path / "other")
+    with pytest.raises(UserError, match="does not hold a network"):
+        load_network(tmp_path / "other")
+    recipe = json.dumps(RECIPES["final"].to_dict())
+    save_file({"x": torch.zeros(1)}, tmp_path / "wrong", {"recipe": recipe, "width": "4", "classes": "[]"})
+    with pytest.raises(UserError, match="does not hold a network"):
+        load_network(tmp_path / "wrong")
+    with pytest.raises(UserError, match="cannot read"):
+        load_network(tmp_path)
+
+
+def test_files_that_are_no_picture_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("hello")
+    with pytest.raises(UserError, match=r"text\.jpg is not a picture"):
+        read_picture(tmp_path / "text.jpg")
+    with pytest.raises(UserError, match=r"cannot read .*none\.jpg: No such file"):
+        read_picture(tmp_path / "none.jpg")
+    Image.effect_noise((64, 64), 50).save(tmp_path / "whole.png")
+    (tmp_path / "half.png").write_bytes((tmp_path / "whole.png").read_bytes()[:1500])
+    with pytest.raises(UserError, match=r"cannot read .*half\.png"):
+        read_picture(tmp_path / "half.png")
