@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import NoReturn
 
 from . import __version__
 from .errors import UserError
 from .recipe import ARTICLE, LADDER, RECIPES, diff, get, with_epochs
-
-if TYPE_CHECKING:
-    from .run import Run
 
 DESCRIPTION = """\
 Train a small ResNet on CIFAR-10 fast, one trick at a time: a runnable edition of
@@ -149,7 +147,7 @@ def _train(chosen: argparse.Namespace) -> None:
 
     from .data import load
     from .device import SCALES, choose_device, choose_precision, choose_scale
-    from .run import Stopped
+    from .run import TABLE_HEAD, Stopped, summary, table_row
     from .train import train
 
     if chosen.threads is not None:
@@ -192,35 +190,11 @@ def _train(chosen: argparse.Namespace) -> None:
         from .files import whole
         from .plots import training_curves
 
+        drawn = io.BytesIO()
+        training_curves(run).savefig(drawn, format=chosen.plot.suffix[1:], dpi=150)
         with whole(chosen.plot) as temporary:
-            training_curves(run).savefig(temporary, dpi=150)
+            temporary.write_bytes(drawn.getvalue())
         print(f"plot: {chosen.plot}")
-
-
-TABLE_HEAD = "  epoch     rate  train loss  train acc  test acc  seconds"
-
-
-def table_row(row: dict[str, Any]) -> str:
-    """One epoch of a run's history, under `TABLE_HEAD`."""
-    test = "" if row["test_accuracy"] is None else f"{row['test_accuracy']:9.2%}"
-    return (
-        f"{row['epoch']:7.5g}  {row['rate']:7.4f}  {row['train_loss']:10.4f}  {row['train_accuracy']:9.2%} "
-        f"{test:>9}  {row['seconds']:7.1f}"
-    )
-
-
-def summary(run: Run) -> str:
-    """What a run reached, on what, and how fast."""
-    seconds = run.seconds
-    lines = {
-        "test accuracy": f"{run.accuracy:.2%} on {run.dataset}",
-        "with the mirror (TTA)": None if run.tta_accuracy is None else f"{run.tta_accuracy:.2%} on {run.dataset}",
-        "seconds": f"{seconds['train']:.1f} training, {seconds['train_eval']:.1f} with the final test, "
-        f"{seconds['cold']:.1f} with the warm-up",
-        "computed": f"{run.flops / 1e15:.4g} PFLOP in training, {run.flops / 1e9 / seconds['train']:,.0f} GFLOP/s",
-        "machine": f"{run.device}, {run.threads} threads, {run.precision}",
-    }
-    return "\n" + "\n".join(f"  {key:22} {value}" for key, value in lines.items() if value is not None)
 
 
 def _predict(chosen: argparse.Namespace) -> None:

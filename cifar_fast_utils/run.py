@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -59,3 +60,29 @@ class Clock:
     def __exit__(self, *_: object) -> None:
         synchronise(self.device)
         self.seconds += time.perf_counter() - self.start
+
+
+TABLE_HEAD = "  epoch     rate  train loss  train acc  test acc  seconds"
+
+
+def table_row(row: dict[str, Any]) -> str:
+    """One epoch of a run's history, under `TABLE_HEAD`."""
+    test = "" if row["test_accuracy"] is None else f"{row['test_accuracy']:9.2%}"
+    return (
+        f"{row['epoch']:7.5g}  {row['rate']:7.4f}  {row['train_loss']:10.4f}  {row['train_accuracy']:9.2%} "
+        f"{test:>9}  {row['seconds']:7.1f}"
+    )
+
+
+def summary(run: Run) -> str:
+    """What a run reached, on what, and how fast."""
+    seconds = run.seconds
+    lines = {
+        "test accuracy": f"{run.accuracy:.2%} on {run.dataset}",
+        "with the mirror (TTA)": None if run.tta_accuracy is None else f"{run.tta_accuracy:.2%} on {run.dataset}",
+        "seconds": f"{seconds['train']:.1f} training, {seconds['train_eval']:.1f} with the final test, "
+        f"{seconds['cold']:.1f} with the warm-up",
+        "computed": f"{run.flops / 1e15:.4g} PFLOP in training, {run.flops / 1e9 / seconds['train']:,.0f} GFLOP/s",
+        "machine": f"{run.device}, {run.threads} threads, {run.precision}",
+    }
+    return "\n" + "\n".join(f"  {key:22} {value}" for key, value in lines.items() if value is not None)

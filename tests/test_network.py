@@ -69,20 +69,20 @@ def outputs_and_gradients(recipe: Recipe) -> tuple[Tensor, ...]:
 
 
 def test_with_relu_pooling_before_the_activation_changes_no_bit() -> None:
-    after, before = (outputs_and_gradients(replace(BASELINE, pool=place)) for place in ("after_act", "before_act"))  # type: ignore[arg-type]
+    after, before = (outputs_and_gradients(replace(BASELINE, pool=place)) for place in ("after_act", "before_act"))
     # Where all four values of a window are negative, max-pool after ReLU sees four zeros: the gradient is 0 either way.
     assert all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
 
 
 def test_with_celu_it_changes_rounding_only() -> None:
     celu = replace(BASELINE, activation="celu", celu_alpha=0.075)
-    after, before = (outputs_and_gradients(replace(celu, pool=place)) for place in ("after_act", "before_act"))  # type: ignore[arg-type]
+    after, before = (outputs_and_gradients(replace(celu, pool=place)) for place in ("after_act", "before_act"))
     for a, b in zip(after, before, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_pooling_before_the_norm_changes_the_function() -> None:
-    after, before = (outputs_and_gradients(replace(BASELINE, pool=place)) for place in ("after_act", "before_norm"))  # type: ignore[arg-type]
+    after, before = (outputs_and_gradients(replace(BASELINE, pool=place)) for place in ("after_act", "before_norm"))
     assert (after[0] - before[0]).abs().max() > 0.1
 
 
@@ -113,7 +113,7 @@ def test_the_whitening_layer_is_fixed_and_takes_the_filters() -> None:
     network = ResNet9(RECIPES["whitening"], 8, filters)
     assert torch.equal(network.whiten.weight, filters)  # type: ignore[arg-type]
     network(torch.randn(16, 3, 32, 32)).sum().backward()
-    assert network.whiten.weight.grad is None  # type: ignore[union-attr]
+    assert network.whiten.weight.grad is None
     assert network.prep.conv.weight.shape == (8, 27, 1, 1)
 
 

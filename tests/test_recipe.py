@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (a table is checked against another line by line)
 import json
 from typing import Any
 

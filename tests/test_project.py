@@ -1,0 +1,98 @@
+"""What holds the project's own files together."""
+
+import ast
+import json
+import re
+import statistics
+import subprocess
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+import cifar_fast_utils
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = Path(cifar_fast_utils.__file__).parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def requirements(file: str) -> list[Requirement]:
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+    return [Requirement(line.split("#")[0]) for line in lines if line.split("#")[0].strip()]
+
+
+def test_bounds_are_lower_ones_only_and_constraints_cover_them() -> None:
+    needed = requirements("requirements.txt")
+    assert {"torch", "torchvision", "numpy", "matplotlib"} <= {requirement.name for requirement in needed}
+    for requirement in needed:
+        assert [clause.operator for clause in requirement.specifier] == [">="], requirement
+    tested = requirements("constraints.txt")
+    for python in ("3.10", "3.11", "3.12", "3.13"):
+        here = {"python_version": python}
+        pins = {pin.name: pin for pin in tested if pin.marker is None or pin.marker.evaluate(here)}
+        assert len(pins) == len([pin for pin in tested if pin.marker is None or pin.marker.evaluate(here)])
+        for requirement in needed:
+            (pin,) = pins[requirement.name].specifier
+            assert pin.operator == "=="
+            assert requirement.specifier.contains(pin.version)
+
+
+def test_no_module_outgrows_a_few_screens() -> None:
+    for module in PACKAGE.glob("*.py"):
+        assert len(module.read_text(encoding="utf-8").splitlines()) <= 250, module.name
+
+
+ORDER = [
+    "__init__", "errors", "recipe", "files", "sources", "synthetic", "data", "device", "augment", "host", "layers",
+    "whitening", "network", "optimiser", "evaluate", "run", "train", "record", "weights", "plots", "info", "bench",
+    "cli", "__main__",
+]  # fmt: skip
+
+
+def test_lower_rooms_never_import_upper_ones() -> None:
+    assert sorted(ORDER) == sorted(module.stem for module in PACKAGE.glob("*.py"))
+    for rank, name in enumerate(ORDER):
+        for node in ast.walk(ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level == 1:
+                for imported in [node.module] if node.module else [alias.name for alias in node.names]:
+                    if imported in ORDER:
+                        assert ORDER.index(imported) < rank, f"{name} imports {imported}"
+
+
+def test_the_readmes_commands_exist() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    used = set(re.findall(r"^ +make (\w+)", README, re.MULTILINE))
+    assert {"train", "test"} <= used <= targets
+    help_text = subprocess.run(
+        ["make", "-n", "train", "test"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    assert "cifar-fast train" in help_text
+    assert "pytest" in help_text
+
+
+def ledger(name: str) -> list[dict[str, object]]:
+    lines = (ROOT / "book" / "results" / name).read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_the_readmes_result_is_the_recorded_one() -> None:
+    runs = [run for run in ledger("final_small.jsonl") if run["dataset"] == "cifar10-jpeg" and run["scale"] == "small"]
+    assert len({run["seed"] for run in runs}) == len(runs) >= 5
+    assert len({(str(run["recipe"]), run["device"], run["precision"], run["dataset_digest"]) for run in runs}) == 1
+    for key, label in (("tta_accuracy", "with TTA"), ("accuracy", "without TTA")):
+        values = [100 * float(run[key]) for run in runs]  # type: ignore[arg-type]
+        stated = rf"{statistics.mean(values):.2f} % \(standard deviation {statistics.stdev(values):.2f}\) {label}"
+        assert re.search(stated, README), stated
+    assert f"n = {len(runs)}" in README
+
+
+def test_nothing_of_one_machine_is_written_down() -> None:
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if files.returncode:
+        pytest.skip("not a git checkout")
+    for name in files.stdout.split("\0"):
+        path = ROOT / name
+        if path.is_file() and path.suffix not in {".png", ".safetensors"}:
+            found = re.search(r"(^|[^A-Za-z.])/(work|root|home|tmp)/\w", path.read_text(encoding="utf-8"), re.MULTILINE)
+            assert not found, f"{name}: {found}"
