@@ -147,6 +147,7 @@ def _train(chosen: argparse.Namespace) -> None:
 
     from .data import load
     from .device import SCALES, choose_device, choose_precision, choose_scale
+    from .record import current_commit, write_record
     from .run import TABLE_HEAD, Stopped, summary, table_row
     from .train import train
 
@@ -157,6 +158,7 @@ def _train(chosen: argparse.Namespace) -> None:
     device = choose_device(chosen.device)
     choose_precision(chosen.precision, device)
     scale = choose_scale(chosen.scale, device)
+    commit = current_commit()
     dataset = load(chosen.data, quiet=chosen.quiet)
     print(f"{recipe.name} on {dataset.name}, {scale.name} scale, seed {chosen.seed}\n\n{TABLE_HEAD}", flush=True)
     try:
@@ -179,9 +181,7 @@ def _train(chosen: argparse.Namespace) -> None:
         raise KeyboardInterrupt from None
     print(summary(run))
     if chosen.json:
-        from .record import write_record
-
-        write_record(run, chosen.json)
+        write_record(run, commit, chosen.json)
     if chosen.save:
         from .weights import save_network
 

@@ -11,7 +11,7 @@ import torch
 from . import __version__
 from .data import cache_folder, found
 from .device import choose_device, choose_precision, choose_scale, device_name, instruction_sets
-from .record import commit
+from .record import current_commit
 
 
 def describe() -> list[tuple[str, str]]:
@@ -25,7 +25,7 @@ def describe() -> list[tuple[str, str]]:
         ("scale", f"{choose_scale('auto', device).name} (what auto takes)"),
         ("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         *((name, version(name)) for name in ("torch", "torchvision", "numpy", "matplotlib", "pyarrow", "safetensors")),
-        ("cifar-fast-utils", f"{__version__}, commit {commit() or 'unknown'}"),
+        ("cifar-fast-utils", f"{__version__}, commit {current_commit() or 'unknown'}"),
         ("cache", str(cache_folder())),
         *(("dataset", line) for line in found()),
     ]

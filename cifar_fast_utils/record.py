@@ -12,8 +12,8 @@ from .files import whole
 from .run import Run
 
 
-def to_record(run: Run) -> dict[str, Any]:
-    """Everything that another reader needs to compare the run with theirs.
+def to_record(run: Run, commit: str | None) -> dict[str, Any]:
+    """Everything that another reader needs to compare the run with theirs; `commit` as it was when the run began.
 
     Accuracies are fractions of 1 on the test images, null where not evaluated; `seconds` holds the clocks `train`,
     `train_eval` and `cold`; `flops` are counted, forward and backward, over all training steps; `epochs` and `recipe`
@@ -38,12 +38,12 @@ def to_record(run: Run) -> dict[str, Any]:
         "precision": run.precision,
         "torch": torch.__version__,
         "version": __version__,
-        "commit": commit(),
+        "commit": commit,
         "started": run.started,
     }
 
 
-def commit() -> str | None:
+def current_commit() -> str | None:
     """The git commit of the checkout that the package runs from, `+` appended if it has changes; None outside one."""
     here = Path(__file__).parent
     describe = ["git", "-C", str(here), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
@@ -58,7 +58,7 @@ def commit() -> str | None:
         return None
 
 
-def write_record(run: Run, path: Path) -> None:
+def write_record(run: Run, commit: str | None, path: Path) -> None:
     """Write the run's record, whole or not at all. Raises `UserError` where the file cannot be written."""
     with whole(path) as temporary:
-        temporary.write_text(json.dumps(to_record(run), indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(to_record(run, commit), indent=2) + "\n", encoding="utf-8")

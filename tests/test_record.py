@@ -1,0 +1,43 @@
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cifar_fast_utils import record
+from cifar_fast_utils.recipe import RECIPES, from_dict
+from cifar_fast_utils.run import Run
+
+
+def a_run() -> Run:
+    return Run(
+        RECIPES["final"], "small", "noise", "0123", 7, "float32", "a machine", 2, "2026-01-01T00:00:00+00:00", 10
+    )
+
+
+def test_a_record_holds_the_recipe_and_survives_json(tmp_path: Path) -> None:
+    record.write_record(a_run(), "abc", tmp_path / "run.json")
+    read = json.loads((tmp_path / "run.json").read_text())
+    assert read == json.loads(json.dumps(record.to_record(a_run(), "abc")))
+    assert from_dict(read["recipe"]) == RECIPES["final"]
+    assert read["recipe"]["digest"] == RECIPES["final"].digest
+    assert (read["commit"], read["seed"], read["epochs"], read["accuracy"]) == ("abc", 7, 10, None)
+
+
+def test_the_commit_is_the_packages_own_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*arguments: str) -> str:
+        identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+        done = subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
+        return done.stdout.decode().strip()
+
+    module = tmp_path / "record.py"
+    module.write_text("pass\n")
+    monkeypatch.setattr(record, "__file__", str(module))
+    assert record.current_commit() is None  # no checkout
+    git("init")
+    assert record.current_commit() is None  # another project's checkout, which does not track the package
+    git("add", "record.py")
+    git("commit", "-m", "first")
+    assert record.current_commit() == git("rev-parse", "--short=12", "HEAD")
+    module.write_text("changed\n")
+    assert record.current_commit() == git("rev-parse", "--short=12", "HEAD") + "+"
