@@ -140,6 +140,12 @@ def test_recipes_lists_them_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert "ghost_groups: 1 → 16" in capsys.readouterr().out
 
 
+def test_a_reader_who_stops_early_sees_no_traceback() -> None:
+    command = f"{sys.executable} -m cifar_fast_utils recipes --json | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[\n", "")
+
+
 def test_info_says_what_the_machine_has(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["info"]) == 0
     said = capsys.readouterr().out

@@ -46,7 +46,7 @@ def test_no_module_outgrows_a_few_screens() -> None:
 ORDER = [
     "__init__", "errors", "recipe", "files", "sources", "synthetic", "data", "device", "augment", "host", "layers",
     "whitening", "network", "optimiser", "evaluate", "run", "train", "record", "weights", "plots", "info", "bench",
-    "cli", "__main__",
+    "arguments", "cli", "__main__",
 ]  # fmt: skip
 
 

@@ -1,0 +1,84 @@
+"""What the shell understands, and what `--help` says."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+from . import __version__
+
+DESCRIPTION = """\
+Train a small ResNet on CIFAR-10 fast, one trick at a time: a runnable edition of
+David Page's "How to Train Your ResNet 8: Bag of Tricks".
+"""
+
+EXAMPLES = """\
+examples:
+  cifar-fast train                      the article's final recipe, at the scale that fits this machine
+  cifar-fast train celu --epochs 5      another rung, shorter
+  cifar-fast train --save final.safetensors
+  cifar-fast predict final.safetensors cat.jpg
+  cifar-fast recipes --diff celu ghost_norm
+
+data:
+  --data, or the environment variable CIFAR_FAST_DATA, says where the images come from: `cifar10` downloads
+  CIFAR-10, `synthetic` is made here, a FOLDER holds parquet files as the Hugging Face hub serves them or
+  torchvision's cifar-10-batches-py; `auto` takes what is already here, then downloads, then makes.
+  Decoded images are kept in the folder that CIFAR_FAST_CACHE names (~/.cache/cifar-fast).
+
+exit codes: 0 done, 2 something to mend (one line says what), 130 stopped by Ctrl-C.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, not argparse's usage and a line."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    plain = argparse.RawDescriptionHelpFormatter
+    top = _Parser("cifar-fast", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=plain)
+    top.add_argument("--version", action="version", version=f"cifar-fast {__version__}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    train = commands.add_parser("train", help="train a network by a recipe, test it, print the table", epilog=EXAMPLES,
+                                formatter_class=plain)  # fmt: skip
+    train.set_defaults(command="train")
+    train.add_argument("recipe", nargs="?", default="final", help="a name from `cifar-fast recipes` (%(default)s)")
+    train.add_argument("--data", default="auto", help="auto, cifar10, synthetic or a FOLDER (%(default)s)")
+    train.add_argument("--scale", default="auto", help="full: the article's network; small: a quarter of its width; "
+                       "smoke: seconds, to try things; auto: full on a GPU, else small")  # fmt: skip
+    train.add_argument("--epochs", type=float, help="another length; the schedule stretches with it")
+    train.add_argument("--batch-size", type=int, help="another batch size")
+    train.add_argument("--seed", type=int, default=0, help="of everything random (%(default)s)")
+    train.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
+    train.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16 (%(default)s: the "
+                       "fastest that the device really has)")  # fmt: skip
+    train.add_argument("--threads", type=int, help="CPU threads (as many as PyTorch likes)")
+    train.add_argument("--test-at-end", action="store_true", help="do not test after every epoch")
+    train.add_argument("--quiet", action="store_true", help="no progress bars")
+    train.add_argument("--json", type=Path, metavar="FILE", help="write the run's record")
+    train.add_argument("--save", type=Path, metavar="FILE", help="write the weights, as safetensors")
+    train.add_argument("--plot", type=Path, metavar="FILE", help="draw accuracy and rate by epoch (png, svg or pdf)")
+
+    predict = commands.add_parser("predict", help="name what trained weights see in pictures")
+    predict.set_defaults(command="predict")
+    predict.add_argument("weights", type=Path, help="what `train --save` wrote")
+    predict.add_argument("pictures", type=Path, nargs="+", metavar="IMAGE", help="of any size and format")
+
+    recipes = commands.add_parser("recipes", help="list the recipes, or show what differs between two")
+    recipes.set_defaults(command="recipes")
+    recipes.add_argument("--diff", nargs=2, metavar=("OLD", "NEW"), help="the fields that changed")
+    recipes.add_argument("--json", action="store_true", help="all of them, every field, as one JSON list")
+
+    info = commands.add_parser("info", help="what this machine is and has, and what `auto` would choose")
+    info.set_defaults(command="info")
+
+    bench = commands.add_parser("bench", help="measure the speed of this machine and this package (minutes)")
+    bench.set_defaults(command="bench")
+    bench.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
+    bench.add_argument("--repeats", type=int, default=5, help="of each side of each ratio, medians taken (%(default)s)")
+    return top
