@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import UserError
@@ -35,36 +36,28 @@ class Choices:
     crop: Groups
     """Corners in the padded image; the images come out of the crop in the order of the groups."""
     flip: Tensor
-    """Which of the cropped images are mirrored, by their place after the crop."""
+    """Whether each of the cropped images, by its place after the crop, is mirrored: half of them are, or none."""
     cutout: Groups
     """Corners in the cropped image, by the place after the crop."""
     order: Tensor
     """A permutation of the n places: the order in which the batches take them."""
 
 
-def normalise(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """uint8 RGB images (n, 32, 32, 3) to zero mean and unit variance by channel, same shape and device."""
+def normalise(images: Tensor) -> Tensor:
+    """uint8 RGB images (…, 3) to float32, with zero mean and unit variance by channel over the training images."""
     mean, std = (torch.tensor(values, device=images.device) for values in (MEAN, STD))
-    out = torch.empty(images.shape, dtype=dtype, device=images.device)
-    for part, target in zip(
-        torch.split(images, 5000), torch.split(out, 5000), strict=True
-    ):  # float32 copies of a part only
-        target.copy_((part - mean) / std)
-    return out
-
-
-def _reflect(size: int, border: int) -> Tensor:
-    """Where pixels −border … size + border − 1 are found when both ends act as mirrors."""
-    index = torch.arange(-border, size + border).abs()
-    return (size - 1) - (size - 1 - index).abs()
+    return (images - mean) / std
 
 
 def pad(images: Tensor, border: int) -> Tensor:
-    """Images (n, h, w, c) with a reflected border, to (n, h + 2 border, w + 2 border, c)."""
-    if border == 0:
-        return images
-    rows, columns = (_reflect(size, border).to(images.device) for size in images.shape[1:3])
-    return images.index_select(1, rows).index_select(2, columns)
+    """Images (n, h, w, c) with a reflected border: (n, h + 2 border, w + 2 border, c)."""
+    return F.pad(images.permute(0, 3, 1, 2), (border,) * 4, mode="reflect").permute(0, 2, 3, 1)
+
+
+def prepare(images: Tensor, dtype: torch.dtype, border: int = 0) -> Tensor:
+    """uint8 images (n, h, w, 3), normalised and padded once and for all, in the network's dtype."""
+    # A few hundred at a time stay in a processor's cache from one step to the next.
+    return torch.cat([pad(normalise(part).to(dtype), border) for part in torch.split(images, 500)])
 
 
 def split_into_groups(n: int, positions: int, generator: torch.Generator) -> Groups:
@@ -87,7 +80,7 @@ def draw(recipe: Recipe, n: int, generator: torch.Generator) -> Choices:
     flipped = n // 2 if recipe.flip == "random" else 0
     return Choices(
         crop=crop,
-        flip=torch.randperm(n, generator=generator, device=device)[:flipped],
+        flip=torch.randperm(n, generator=generator, device=device) < flipped,
         cutout=split_into_groups(n, SIZE - recipe.cutout + 1, generator) if recipe.cutout else [],
         order=torch.randperm(n, generator=generator, device=device),
     )
@@ -103,9 +96,11 @@ def apply(choices: Choices, padded: Tensor, cutout: int) -> Tensor:
     start = 0
     for images, (y, x) in choices.crop:
         stop = start + len(images)
-        torch.index_select(padded[:, y : y + SIZE, x : x + SIZE], 0, images, out=out[start:stop])
+        group = out[start:stop]
+        torch.index_select(padded[:, y : y + SIZE, x : x + SIZE], 0, images, out=group)
+        mirrored = choices.flip[start:stop].nonzero().squeeze(1)
+        group.index_copy_(0, mirrored, group.index_select(0, mirrored).flip(2))
         start = stop
-    out[choices.flip] = out[choices.flip].flip(2)
     for images, (y, x) in choices.cutout:
         out[images, y : y + cutout, x : x + cutout] = 0
     return out
@@ -125,4 +120,4 @@ def batches(
     images = apply(choices, padded, recipe.cutout)
     labels = labels[torch.cat([part for part, _ in choices.crop])]
     for part in torch.split(choices.order, recipe.batch_size)[: n // recipe.batch_size]:
-        yield images[part].permute(0, 3, 1, 2), labels[part]
+        yield images.index_select(0, part).permute(0, 3, 1, 2), labels.index_select(0, part)

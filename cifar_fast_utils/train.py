@@ -45,11 +45,6 @@ def count_flops(recipe: Recipe, width: int) -> int:
     return int(counter.get_total_flops())
 
 
-def prepare(images: Tensor, dtype: torch.dtype, border: int = 0) -> Tensor:
-    """uint8 images to normalised ones in the network's dtype, with a reflected border: (n, h, w, 3)."""
-    return augment.pad(augment.normalise(images, dtype), border)
-
-
 def whitening_layer(recipe: Recipe, images: Tensor) -> Tensor | None:
     """The whitening filters of uint8 training images (n, 32, 32, 3), or None if the recipe does not whiten."""
     if not recipe.whiten:
@@ -61,11 +56,11 @@ def epochs_of(recipe: Recipe, images: Tensor, labels: Tensor, seed: int, dtype: 
     """Normalise and pad once; each call of what is returned gives one epoch of augmented batches."""
     if recipe.augment_on == "host":
         generator = torch.Generator().manual_seed(seed)
-        padded = prepare(images.cpu(), torch.float32, recipe.pad)
+        padded = augment.prepare(images.cpu(), torch.float32, recipe.pad)
         loader = host.loader(padded, labels.cpu(), recipe, generator)
         return lambda: host.batches(loader, images.device, dtype)
     generator = torch.Generator(images.device).manual_seed(seed)
-    padded = prepare(images, dtype, recipe.pad)
+    padded = augment.prepare(images, dtype, recipe.pad)
     return lambda: augment.batches(padded, labels, recipe, generator)
 
 
@@ -160,7 +155,7 @@ def train(
         )
         network = build_network(recipe, size.width, precision, whitening_layer(recipe, images)).to(on)
         next_epoch = epochs_of(recipe, images, labels, seed, dtype)
-        test_images = prepare(test_images, dtype).permute(0, 3, 1, 2)
+        test_images = augment.prepare(test_images, dtype).permute(0, 3, 1, 2)
         optimiser = build_optimiser(network, recipe, loss_scale)
         average = build_average(network, recipe)
         test = partial(evaluate, images=test_images, labels=test_labels)

@@ -179,6 +179,8 @@ def test_no_warning_is_shown(tiny: Dataset) -> None:
 
 LESSON = Scale("lesson", width=16)
 CUT = 4096
+# Too few steps for an average over the last epoch to have settled, so without it.
+RECIPE = replace(with_epochs(RECIPES["final"], 8), batch_size=256, ema_every=0, ema_momentum=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -188,12 +190,12 @@ def lesson(synthetic: Dataset) -> Dataset:
 
 @pytest.fixture(scope="module")
 def learnt(lesson: Dataset) -> Run:
-    return train(with_epochs(RECIPES["final"], 8), lesson, scale=LESSON, device="cpu", progress=False)
+    return train(RECIPE, lesson, scale=LESSON, device="cpu", progress=False)
 
 
 def test_it_learns(learnt: Run) -> None:
     assert learnt.tta_accuracy is not None
-    assert learnt.tta_accuracy > 0.5  # chance is 0.1
+    assert learnt.tta_accuracy > 0.85  # chance is 0.1
     losses = [row["train_loss"] for row in learnt.history]
     assert losses[-1] is not None
     assert losses[0] is not None
@@ -203,7 +205,7 @@ def test_it_learns(learnt: Run) -> None:
 def test_with_shuffled_labels_it_does_not(lesson: Dataset) -> None:
     mixed = lesson.train_labels[torch.randperm(CUT, generator=torch.Generator().manual_seed(0))]
     shuffled = make_dataset("x", lesson.classes, lesson.train_images, mixed, lesson.test_images, lesson.test_labels)
-    run = train(with_epochs(RECIPES["final"], 8), shuffled, scale=LESSON, device="cpu", progress=False)
+    run = train(RECIPE, shuffled, scale=LESSON, device="cpu", progress=False)
     assert run.tta_accuracy is not None
     assert run.tta_accuracy < 0.2
 
@@ -211,13 +213,14 @@ def test_with_shuffled_labels_it_does_not(lesson: Dataset) -> None:
 def test_the_run_reports_the_network_it_returns(learnt: Run, lesson: Dataset) -> None:
     assert learnt.network is not None
     dtype = {"bfloat16": torch.bfloat16, "float32": torch.float32}[learnt.precision]
-    images = module.prepare(lesson.test_images, dtype).permute(0, 3, 1, 2)
+    images = augment.prepare(lesson.test_images, dtype).permute(0, 3, 1, 2)
     assert evaluate(learnt.network, images, lesson.test_labels, tta=True) == (learnt.accuracy, learnt.tta_accuracy)
 
 
-def test_averaged_statistics_are_averaged_too(learnt: Run) -> None:
-    fresh = ResNet9(RECIPES["final"], LESSON.width).state_dict()
-    moved = {key for key, value in state(learnt).items() if not torch.equal(value, fresh[key])}
+def test_averaged_statistics_are_averaged_too(lesson: Dataset) -> None:
+    run = quick(short("final", 1), lesson)
+    fresh = ResNet9(RECIPES["final"], NARROW.width).state_dict()
+    moved = {key for key, value in state(run).items() if not torch.equal(value, fresh[key])}
     still = {key for key in fresh if key.endswith("norm.weight")}  # frozen at 1
     assert moved == set(fresh) - still
 

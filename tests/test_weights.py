@@ -7,13 +7,14 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from cifar_fast_utils import augment
 from cifar_fast_utils.data import Dataset
 from cifar_fast_utils.device import Scale
 from cifar_fast_utils.errors import UserError
 from cifar_fast_utils.evaluate import logits_of
 from cifar_fast_utils.recipe import RECIPES, with_epochs
 from cifar_fast_utils.run import Run
-from cifar_fast_utils.train import prepare, train
+from cifar_fast_utils.train import train
 from cifar_fast_utils.weights import load_network, predict, read_picture, save_network
 
 
@@ -33,7 +34,7 @@ def test_what_is_loaded_is_what_was_saved(run: Run, tiny: Dataset, saved: Path) 
     network, recipe, classes = load_network(saved)
     assert (recipe, classes) == (run.recipe, tiny.classes)
     assert run.network is not None
-    images = prepare(tiny.test_images, torch.float32).permute(0, 3, 1, 2)
+    images = augment.prepare(tiny.test_images, torch.float32).permute(0, 3, 1, 2)
     torch.testing.assert_close(logits_of(network, images), logits_of(run.network, images))
     expected = logits_of(network, images) + logits_of(network, images, mirror=True)
     torch.testing.assert_close(predict(network, tiny.test_images, tta=True), (expected / 2).softmax(1))
