@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, timezone
 from functools import partial
 
 import torch
@@ -24,6 +25,7 @@ from .device import PRECISIONS, choose_precision, device_name, keep_freed_memory
 from .network import build_network
 from .optimiser import build_optimiser
 from .recipe import Recipe, get
+from .record import current_commit
 from .train import count_flops, training_step
 
 WIDTH = 64
@@ -84,6 +86,8 @@ def bench(repeats: int) -> dict[str, float | str]:
     figures: dict[str, float | str] = {
         "device": device_name(cpu), "threads": torch.get_num_threads(), "precision": precision,
         "torch": torch.__version__, "repeats": repeats,
+        "commit": current_commit() or "unknown",
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }  # fmt: skip
     print(f"{figures['device']}, {precision}, torch {torch.__version__}: medians of {repeats}, sides in turns\n")
 

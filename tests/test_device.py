@@ -40,11 +40,19 @@ def test_what_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_the_processor_is_asked(monkeypatch: pytest.MonkeyPatch, sets: set[str], auto: str, lacks: set[str]) -> None:
     monkeypatch.setattr(d, "instruction_sets", lambda: sets)
+    monkeypatch.setattr(d, "bfloat16_pays", lambda: True)
     assert d.choose_precision("auto", CPU) == auto
     assert d.choose_precision("float32", CPU) == "float32"
     for name in lacks:
         with pytest.raises(UserError, match=f"no fast {name}"):
             d.choose_precision(name, CPU)
+
+
+def test_instructions_that_do_not_pay_are_not_used_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(d, "instruction_sets", lambda: {"avx512_bf16"})
+    monkeypatch.setattr(d, "bfloat16_pays", lambda: False)
+    assert d.choose_precision("auto", CPU) == "float32"
+    assert d.choose_precision("bfloat16", CPU) == "bfloat16"
 
 
 @pytest.mark.parametrize(

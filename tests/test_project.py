@@ -85,6 +85,24 @@ def test_the_readmes_result_is_the_recorded_one() -> None:
         stated = rf"{statistics.mean(values):.2f} % \(standard deviation {statistics.stdev(values):.2f}\) {label}"
         assert re.search(stated, README), stated
     assert f"n = {len(runs)}" in README
+    (timed,) = ledger("make_train.jsonl")
+    assert (timed["dataset"], timed["scale"], timed["threads"]) == ("cifar10-jpeg", "small", 2)
+    assert f"train one such run in {timed['seconds']['train']:.0f} s" in README.replace("\n", " ")  # type: ignore[index]
+
+
+def test_the_readmes_speeds_are_the_measured_ones() -> None:
+    figures = json.loads((ROOT / "benchmarks" / "xeon_amx.json").read_text(encoding="utf-8"))
+    rows = {
+        "train_speedup": "{train_speedup:.1f} × ({train_images_per_second:.0f} against "
+        "{port_images_per_second:.0f} images/s)",
+        "augment_speedup": "{augment_speedup:.0f} × ({augment_images_per_second:,.0f} against "
+        "{loader_images_per_second:,.0f} images/s)",
+        "matmul_share": "{matmul_share:.2f} ({train_gflops:.0f} of {matmul_gflops:,.0f} GFLOP/s)",
+        "ghost_cost": "{ghost_cost:.2f}",
+        "help_seconds": "{help_seconds:.2f}",
+    }
+    for key, row in rows.items():
+        assert f"| {row.format(**figures)} |" in README, key
 
 
 def test_nothing_of_one_machine_is_written_down() -> None:
