@@ -51,7 +51,8 @@ def normalise(images: Tensor) -> Tensor:
 
 def pad(images: Tensor, border: int) -> Tensor:
     """Images (n, h, w, c) with a reflected border: (n, h + 2 border, w + 2 border, c)."""
-    return F.pad(images.permute(0, 3, 1, 2), (border,) * 4, mode="reflect").permute(0, 2, 3, 1)
+    padded = F.pad(images.permute(0, 3, 1, 2), (border,) * 4, mode="reflect")
+    return padded.permute(0, 2, 3, 1).contiguous()  # as it is already, except where a device answers in another layout
 
 
 def prepare(images: Tensor, dtype: torch.dtype, border: int = 0) -> Tensor:
