@@ -59,7 +59,8 @@ def _train(chosen: argparse.Namespace) -> None:
 
     recipe = get(chosen.recipe)
     if chosen.batch_size is not None:
-        recipe = dataclasses.replace(recipe, batch_size=chosen.batch_size)
+        name = f"{recipe.name}@batch{chosen.batch_size}"
+        recipe = dataclasses.replace(recipe, name=name, batch_size=chosen.batch_size)
     if chosen.epochs is not None:
         recipe = with_epochs(recipe, chosen.epochs)
     for file in (chosen.json, chosen.save, chosen.plot):
@@ -72,7 +73,7 @@ def _train(chosen: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from .data import load
-    from .device import SCALES, choose_device, choose_precision, choose_scale
+    from .device import choose_device, choose_precision, choose_scale
     from .record import current_commit, write_record
     from .run import TABLE_HEAD, Stopped, summary, table_row
     from .train import train
@@ -111,7 +112,7 @@ def _train(chosen: argparse.Namespace) -> None:
     if chosen.save:
         from .weights import save_network
 
-        save_network(run, SCALES[run.scale].width, dataset.classes, chosen.save)
+        save_network(run, scale.width, dataset.classes, chosen.save)
     if chosen.plot:
         from .files import whole
         from .plots import training_curves

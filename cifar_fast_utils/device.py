@@ -52,7 +52,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
 def instruction_sets() -> set[str]:
     """The processor's own names, lower case, of the extensions that matter here; empty where PyTorch cannot tell."""
-    ask = getattr(torch.cpu, "get_capabilities", None)  # PyTorch 2.11 or later
+    ask = getattr(torch.cpu, "get_capabilities", None)  # older versions of PyTorch cannot say
     known = ("avx2", "avx512_f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16", "neon", "sve", "bf16")
     return {name for name, there in ask().items() if there and name in known} if ask else set()
 
@@ -139,9 +139,10 @@ def synchronise(device: torch.device) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what a step frees instead of giving it back to the system, which costs a third of a step's time.
+    """Let glibc keep what a step frees instead of giving it back to the system.
 
-    Every step on a CPU takes and frees the same large blocks; by default each is mapped and zeroed anew.
+    Every step on a CPU takes and frees the same large blocks; by default each is mapped and zeroed anew, which takes a
+    good part of the step's time.
     """
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         mallopt = ctypes.CDLL(None).mallopt

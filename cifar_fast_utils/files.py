@@ -37,11 +37,10 @@ def check_writable(path: Path) -> None:
     """Raise `UserError` now if `whole(path)` would fail later, for instance after an hour's training."""
     if path.is_dir():
         raise UserError(f"cannot write {path}: it is a folder")
-    existed = path.exists()
-    with contextlib.suppress(FileExistsError), whole(path.with_name(f".{path.name}.try")) as trial:
-        trial.touch()
-    path.with_name(f".{path.name}.try").unlink(missing_ok=True)
-    assert path.exists() == existed
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _umask() -> int:

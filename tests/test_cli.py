@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from servers import table, write_parquet
 
 from cifar_fast_utils import cli, data, device, train
 from cifar_fast_utils.data import Dataset
@@ -32,25 +33,8 @@ RECORD = {
 @pytest.fixture
 def folder(tiny: Dataset, tmp_path: Path) -> Path:
     """`tiny` as a folder in the hub's layout."""
-    plain = tmp_path / "noise" / "plain_text"
-    plain.mkdir(parents=True)
-    for split, images, labels in (
-        ("train", tiny.train_images, tiny.train_labels),
-        ("test", tiny.test_images, tiny.test_labels),
-    ):
-        write_parquet(plain / f"{split}-00000-of-00001.parquet", images.numpy(), labels.tolist())
-    return tmp_path / "noise"
-
-
-def write_parquet(path: Path, images: np.ndarray, labels: list[int]) -> None:
-    def png(image: np.ndarray) -> bytes:
-        Image.fromarray(image).save(path.with_suffix(".png"))
-        return path.with_suffix(".png").read_bytes()
-
-    rows = [{"bytes": png(image), "path": None} for image in images]
-    path.with_suffix(".png").unlink()
-    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    pq.write_table(pa.table({"img": pa.array(rows, kind), "label": labels}), path)
+    arrays = (tiny.train_images, tiny.train_labels, tiny.test_images, tiny.test_labels)
+    return write_parquet(tmp_path / "noise", arrays)
 
 
 @pytest.fixture(autouse=True)
@@ -195,9 +179,9 @@ def test_folders_that_hold_no_data(folder: Path, tmp_path: Path, capsys: pytest.
     pq.write_table(pa.table({"picture": [1], "label": [1]}), file)
     assert "img" in refused(capsys, *TRAIN, "--data", folder)
     pixels = np.zeros((2, 32, 32, 3), np.uint8)
-    write_parquet(file, pixels, [0, 10])
+    pq.write_table(table(pixels, [0, 10]), file)
     assert "10" in refused(capsys, *TRAIN, "--data", folder)
-    write_parquet(file, pixels[:, :28, :28], [0, 1])
+    pq.write_table(table(pixels[:, :28, :28], [0, 1]), file)
     assert "28" in refused(capsys, *TRAIN, "--data", folder)
 
 
