@@ -37,6 +37,16 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
+def _where(command: argparse.ArgumentParser) -> None:
+    """What every command that trains can be told about where, and on what."""
+    command.add_argument("--data", default="auto", help="auto, cifar10, synthetic or a FOLDER (%(default)s)")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
+    command.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16 (%(default)s: the "
+                         "fastest that the device really has)")  # fmt: skip
+    command.add_argument("--threads", type=int, help="CPU threads (as many as PyTorch likes)")
+    command.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     plain = argparse.RawDescriptionHelpFormatter
@@ -48,21 +58,16 @@ def parser() -> argparse.ArgumentParser:
                                 formatter_class=plain)  # fmt: skip
     train.set_defaults(command="train")
     train.add_argument("recipe", nargs="?", default="final", help="a name from `cifar-fast recipes` (%(default)s)")
-    train.add_argument("--data", default="auto", help="auto, cifar10, synthetic or a FOLDER (%(default)s)")
     train.add_argument("--scale", default="auto", help="full: the article's network; small: a quarter of its width; "
                        "smoke: seconds, to try things; auto: full on a GPU, else small")  # fmt: skip
     train.add_argument("--epochs", type=float, help="another length; the schedule stretches with it")
     train.add_argument("--batch-size", type=int, help="another batch size")
     train.add_argument("--seed", type=int, default=0, help="of everything random (%(default)s)")
-    train.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
-    train.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16 (%(default)s: the "
-                       "fastest that the device really has)")  # fmt: skip
-    train.add_argument("--threads", type=int, help="CPU threads (as many as PyTorch likes)")
     train.add_argument("--test-at-end", action="store_true", help="do not test after every epoch")
-    train.add_argument("--quiet", action="store_true", help="no progress bars")
     train.add_argument("--json", type=Path, metavar="FILE", help="write the run's record")
     train.add_argument("--save", type=Path, metavar="FILE", help="write the weights, as safetensors")
     train.add_argument("--plot", type=Path, metavar="FILE", help="draw accuracy and rate by epoch (png, svg or pdf)")
+    _where(train)
 
     predict = commands.add_parser("predict", help="name what trained weights see in pictures")
     predict.set_defaults(command="predict")
@@ -73,6 +78,35 @@ def parser() -> argparse.ArgumentParser:
     recipes.set_defaults(command="recipes")
     recipes.add_argument("--diff", nargs=2, metavar=("OLD", "NEW"), help="the fields that changed")
     recipes.add_argument("--json", action="store_true", help="all of them, every field, as one JSON list")
+
+    record = commands.add_parser("record", help="make the runs that a plan asks for and the ledger lacks")
+    record.set_defaults(command="record")
+    record.add_argument("plan", type=Path, metavar="PLAN.toml", help="rungs, seeds, dataset, scale and comparison")
+    record.add_argument("--ledger", type=Path, metavar="FILE", help="where to add the runs (the plan's name, .jsonl); "
+                        "what other .jsonl files of its folder hold is not run again")  # fmt: skip
+    record.add_argument("--engine", choices=["here", "ray"], default="here", help="ray: spread the runs over a Ray "
+                        "cluster, or over this machine's cores (%(default)s)")  # fmt: skip
+    record.add_argument("--list", action="store_true", help="print the runs still to be made, and make none")
+    _where(record)
+
+    report = commands.add_parser("report", help="what the recorded runs show: tables, verdicts, plots")
+    report.set_defaults(command="report")
+    report.add_argument("folder", type=Path, nargs="?", default=Path("book/results"), help="of plans and ledgers "
+                        "(%(default)s)")  # fmt: skip
+    report.add_argument("--target", type=float, default=0.94, help="accuracy whose time is sought (%(default)s)")
+    report.add_argument("--out", type=Path, metavar="FILE", help="write the report there instead")
+    report.add_argument("--plots", type=Path, metavar="FOLDER", help="draw the plots there, as svg")
+
+    check = commands.add_parser("check", help="validate recorded runs before they are shared")
+    check.set_defaults(command="check")
+    check.add_argument("files", type=Path, nargs="+", metavar="FILE", help="ledgers (.jsonl)")
+
+    shares = commands.add_parser("shares", help="measure where the time of each rung's training goes")
+    shares.set_defaults(command="shares")
+    shares.add_argument("--scale", default="auto", help="full, small or smoke (%(default)s)")
+    shares.add_argument("--steps", type=int, default=10, help="timed in each rung, medians taken (%(default)s)")
+    shares.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
+    _where(shares)
 
     info = commands.add_parser("info", help="what this machine is and has, and what `auto` would choose")
     info.set_defaults(command="info")

@@ -1,4 +1,4 @@
-"""The shell: `cifar-fast train|predict|recipes|info|bench`.
+"""The shell: `cifar-fast train|record|report|check|shares|predict|recipes|info|bench`.
 
 Nothing heavy is imported before it is needed, so that `--help` answers at once.
 """
@@ -13,9 +13,11 @@ import os
 import sys
 from collections.abc import Sequence
 
+from . import commands
 from .arguments import parser
+from .article import ARTICLE
 from .errors import UserError
-from .recipe import ARTICLE, LADDER, RECIPES, diff, get, with_epochs
+from .recipe import LADDER, RECIPES, diff, get, with_epochs
 
 PLOTS = (".png", ".svg", ".pdf")
 
@@ -176,4 +178,14 @@ def _bench(chosen: argparse.Namespace) -> None:
             temporary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
-COMMANDS = {"train": _train, "predict": _predict, "recipes": _recipes, "info": _info, "bench": _bench}
+COMMANDS = {
+    "train": _train,
+    "record": commands.record,
+    "report": commands.report,
+    "check": commands.check,
+    "shares": commands.shares,
+    "predict": _predict,
+    "recipes": _recipes,
+    "info": _info,
+    "bench": _bench,
+}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from .evidence import Rung, by_setting, rungs
+from .ledger import Record, Setting
 from .run import Run
 
 BLUE, ORANGE = "#0072b2", "#d55e00"  # Okabe and Ito's, which the colour-blind tell apart too
@@ -39,3 +43,57 @@ def training_curves(run: Run) -> Figure:
         fontsize="medium",
     )
     return figure
+
+
+def subtitle(setting: Setting, n: int) -> str:
+    """What every figure of recorded runs says of them."""
+    return f"{setting.dataset}, {setting.scale} scale, {n} runs\n{setting.device}, {setting.precision}"
+
+
+def seed_histogram(rung: Rung, setting: Setting) -> Figure:
+    """How the accuracies of a rung's seeds spread, with their mean and its 95% interval."""
+    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    axes = figure.subplots()
+    axes.hist(rung.points, bins="sturges", color=BLUE, edgecolor="white")
+    mean = rung.interval
+    axes.axvspan(mean.low, mean.high, color=ORANGE, alpha=0.25, label="95% interval of the mean")
+    axes.axvline(mean.mean, color=ORANGE, label=f"mean {mean.mean:.2f}, sd {mean.sd:.2f}")
+    axes.set(xlabel="test accuracy of a seed, percent" + (", with TTA" if rung.recipe.tta else ""), ylabel="seeds")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_title(f"{rung.recipe.name}: {subtitle(setting, rung.n)}", fontsize="medium")
+    axes.legend()
+    return figure
+
+
+def accuracy_against(rungs: Sequence[Rung], cost: Callable[[Rung], float], label: str, setting: Setting) -> Figure:
+    """Mean accuracy of each rung, with its 95% interval, against what it cost."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for rung in rungs:
+        mean = rung.interval
+        error = [[mean.mean - mean.low], [mean.high - mean.mean]] if mean.n > 1 else None
+        axes.errorbar(cost(rung), mean.mean, error, fmt="o" if mean.n > 1 else "x", color=BLUE, capsize=3)
+        axes.annotate(f"{rung.recipe.name} (n = {mean.n})", (cost(rung), mean.mean), (5, 4),
+                      textcoords="offset points", fontsize="small")  # fmt: skip
+    axes.set(xlabel=label, ylabel="test accuracy, percent, with its 95% interval", xlim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.set_title(subtitle(setting, sum(rung.n for rung in rungs)), fontsize="medium")
+    return figure
+
+
+def evidence_figures(records: Sequence[Record]) -> dict[str, Figure]:
+    """For each setting: accuracy against seconds and against FLOPs, and a histogram of each rung with 5 seeds or more.
+
+    By a name that is fit for a file.
+    """
+    figures = {}
+    for number, (setting, theirs) in enumerate(by_setting(records).items(), start=1):
+        found, stem = rungs(theirs), f"{number}_{setting.dataset}_{setting.scale}_{setting.precision}"
+        figures[f"{stem}_seconds"] = accuracy_against(
+            found, lambda rung: rung.seconds("train"), "training, median seconds", setting
+        )
+        figures[f"{stem}_flops"] = accuracy_against(found, lambda rung: rung.flops / 1e15, "training, PFLOP", setting)
+        for rung in found:
+            if rung.n >= 5:
+                figures[f"{stem}_seeds_{rung.recipe.name}"] = seed_histogram(rung, setting)
+    return figures

@@ -8,6 +8,7 @@ Source: D. Page, "How to Train Your ResNet 8: Bag of Tricks", Myrtle, 2019.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import json
@@ -111,15 +112,25 @@ def diff(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
 
 def with_epochs(recipe: Recipe, epochs: float) -> Recipe:
     """The recipe stretched to another length, its knots with it; named `NAME@EPOCHS`. Raises `UserError` if ≤ 0."""
-    knots = tuple((epoch * epochs / recipe.epochs, rate) for epoch, rate in recipe.knots)
+    factor = epochs / recipe.epochs  # first, so that half an epoch comes out exact
+    knots = tuple((epoch * factor, rate) for epoch, rate in recipe.knots)
     return replace(recipe, name=f"{recipe.name}@{epochs:g}", epochs=epochs, knots=knots)
 
 
 def get(name: str) -> Recipe:
-    """The recipe of that name. Raises `UserError`, with the nearest names, if there is none."""
-    if name in RECIPES:
-        return RECIPES[name]
-    near = difflib.get_close_matches(name, RECIPES, n=3, cutoff=0.4)
+    """The recipe of that name, or of `NAME@EPOCHS` or `NAME@half`: another's schedule, stretched to another length.
+
+    Raises `UserError`, with the nearest names, if there is none.
+    """
+    known = {**RECIPES, **WITHOUT}
+    if name in known:
+        return known[name]
+    base, _, length = name.rpartition("@")
+    if base in known:
+        with contextlib.suppress(ValueError):
+            epochs = known[base].epochs / 2 if length == "half" else float(length)
+            return replace(with_epochs(known[base], epochs), name=name)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}?" if near else "`cifar-fast recipes` lists them"
     raise UserError(f"no recipe is called '{name}': {hint}")
 
@@ -199,26 +210,24 @@ LADDER = [
 ]
 """The rungs: the rows that count on the leaderboard, in order."""
 
-ARTICLE: dict[str, tuple[float | None, float | None]] = {
-    "baseline": (75, 94.1),
-    "gpu_data": (70, 94.1),
-    "pool_before_act": (67, 94.1),  # "−3"
-    "pool_before_norm_24": (62, 94.0),  # "−5 more"; the mean of 50 runs
-    "pool_before_norm": (64, 94.1),
-    "label_smoothing_25": (None, 94.2),
-    "label_smoothing": (59, 94.1),
-    "celu_23": (None, 94.3),
-    "celu": (52, 94.1),
-    "ghost_norm_20": (None, 94.2),
-    "ghost_norm": (46, 94.1),
-    "frozen_scales_18_x16": (None, 94.2),
-    "frozen_scales": (43, 94.1),
-    "whitening_17": (None, 94.4),
-    "whitening_15": (39, 94.1),
-    "whitening": (36, 94.1),
-    "ema_14": (None, 94.3),
-    "ema": (34, 94.1),
-    "tta": (34, 94.6),
-    "final": (26, 94.1),
+# What came with a trick goes with it: the schedule's floor with the averaging, the larger α and the smaller logits with
+# the frozen scales.
+_tricks: dict[str, dict[str, Any]] = {
+    "gpu_data": {"augment_on": "host"},
+    "pool_before_norm": {"pool": "after_act"},
+    "label_smoothing": {"label_smoothing": 0.0},
+    "celu": {"activation": "relu", "celu_alpha": 0.0},
+    "ghost_norm": {"ghost_groups": 1},
+    "frozen_scales": {"freeze_norm_scale": False, "celu_alpha": 0.075, "logit_scale": 1 / 8, "bias_factor": 1},
+    "bias_factor": {"bias_factor": 1},
+    "whitening": {"whiten": False},
+    "high_rate": {"knots": ((0, 0.0), (2, 0.6), (8, 0.1), (10, 0.1))},
+    "ema": {"ema_every": 0, "ema_momentum": 0.0, "knots": triangle(10, 1.0, warmup=2)},
+    "tta": {"tta": False},
+    "cutout_0": {"cutout": 5},
 }
-"""The article's own figures, where it gives them: seconds on a V100 and mean test accuracy in percent, CIFAR-10."""
+WITHOUT = {
+    f"final_without_{trick}": replace(final, name=f"final_without_{trick}", **change)
+    for trick, change in _tricks.items()
+}
+"""Leave-one-out: `final` at its own length, without each of its tricks in turn, by name."""

@@ -53,9 +53,10 @@ class Clock:
     def __init__(self, device: torch.device) -> None:
         self.device, self.seconds = device, 0.0
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Clock:
         synchronise(self.device)
         self.start = time.perf_counter()
+        return self
 
     def __exit__(self, *_: object) -> None:
         synchronise(self.device)

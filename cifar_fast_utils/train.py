@@ -101,6 +101,13 @@ def training_step(
     return loss.detach(), (logits.detach().argmax(1) == labels).sum()
 
 
+def at_scale(recipe: Recipe, dataset: Dataset, scale: Scale) -> tuple[Recipe, Dataset]:
+    """What a run at this scale trains by and on: at the smoke scale a shorter recipe and the first of the images."""
+    if scale.train_images and scale.test_images:
+        dataset = dataset.subset(scale.train_images, scale.test_images)
+    return with_epochs(recipe, scale.epochs) if scale.epochs else recipe, dataset
+
+
 def train(
     recipe: Recipe,
     dataset: Dataset,
@@ -124,8 +131,7 @@ def train(
     precision = choose_precision(precision, on)
     dtype = PRECISIONS[precision]
     size = scale if isinstance(scale, Scale) else choose_scale(scale, on)
-    data = dataset.subset(size.train_images, size.test_images) if size.train_images and size.test_images else dataset
-    recipe = with_epochs(recipe, size.epochs) if size.epochs else recipe
+    recipe, data = at_scale(recipe, dataset, size)
     n, batch_size = len(data.train_labels), recipe.batch_size
     if n < batch_size:
         raise UserError(f"a batch of {batch_size} is larger than the data: {n} training images")

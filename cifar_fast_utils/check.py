@@ -1,0 +1,55 @@
+"""What must hold of recorded runs before they are shared, beyond what the schema says of one line."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from .device import SCALES
+from .errors import UserError
+from .ledger import Record, read, setting_of
+from .recipe import from_dict, get
+from .train import count_flops
+
+
+def check_file(path: Path) -> tuple[list[Record], list[str]]:
+    """The records of a ledger, and all that is wrong with it, a line each. Raises `UserError` if it cannot be read."""
+    records, damaged = read([path])
+    wrong = [str(line) for line in damaged]
+    wrong += [f"{path}: {said}" for said in repeated(records)]
+    for record in records:
+        who = f"{path}: '{record['recipe']['name']}', seed {record['seed']}, of {record['started']}"
+        wrong += [f"{who}: {said}" for said in improbable(record)]
+    return records, wrong
+
+
+def repeated(records: Sequence[Record]) -> list[str]:
+    """Runs that stand there more than once, by setting, recipe and seed."""
+    runs = Counter((setting_of(r), r["recipe"]["digest"], r["recipe"]["name"], r["seed"]) for r in records)
+    return [
+        f"'{name}' with seed {seed} stands there {times} times for {setting.device}, {setting.precision}"
+        for (setting, _, name, seed), times in runs.items()
+        if times > 1
+    ]
+
+
+def improbable(record: Record) -> list[str]:
+    """What this package would not have written."""
+    recipe = from_dict(record["recipe"])
+    wrong = []
+    try:
+        if record["scale"] != "smoke" and get(recipe.name) != recipe:
+            wrong.append("the package's recipe of that name has other fields")
+    except UserError:
+        pass  # a recipe of one's own
+    if record["scale"] not in SCALES:
+        wrong.append(f"there is no scale '{record['scale']}'")
+    elif record["flops"] % count_flops(recipe, SCALES[record["scale"]].width):
+        wrong.append("`flops` is no whole number of the recipe's steps")
+    if datetime.fromisoformat(record["started"]) > datetime.now(timezone.utc) + timedelta(days=1):
+        wrong.append("it was started in the future")
+    if abs(record["history"][-1]["epoch"] - record["epochs"]) > 0.5:
+        wrong.append("its history does not end with its last epoch")
+    return wrong

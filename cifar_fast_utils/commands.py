@@ -1,0 +1,119 @@
+"""What the shell's commands for recorded runs do: `record`, `report`, `check`, `shares`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+
+from .errors import UserError
+
+
+def record(chosen: argparse.Namespace) -> None:
+    """Make the runs that a plan asks for and the ledger lacks."""
+    from .plan import read_plan
+
+    plan = read_plan(chosen.plan)
+    ledger = chosen.ledger or chosen.plan.with_suffix(".jsonl")
+
+    from .data import load
+    from .device import SCALES
+    from .experiment import Engine, Here, Job, carry_out, to_do, uncommitted
+    from .ledger import read_folder
+    from .record import current_commit
+
+    if uncommitted(chosen.plan):
+        print(f"cifar-fast: {chosen.plan} is not committed: a plan should be, before its runs", file=sys.stderr)
+    if (current_commit() or "").endswith("+"):
+        print("cifar-fast: the code has uncommitted changes, and the records will say so", file=sys.stderr)
+    dataset = load(chosen.data, quiet=chosen.quiet)
+    job = Job(dataset, SCALES[plan.scale], chosen.device, chosen.precision, chosen.threads, plan.test_each_epoch)
+    engine: Engine = Here(job)
+    if chosen.engine == "ray":
+        from .ray_engine import OnRay
+
+        engine = OnRay(job)
+    if chosen.list:
+        for recipe, seed in to_do(plan, dataset, read_folder(ledger.parent)[0], engine.setting()):
+            print(f"{recipe.name} seed {seed}")
+        return
+    made = carry_out(plan, ledger, dataset, engine, progress=not chosen.quiet)
+    print(f"{made} runs added to {ledger}" if made else f"nothing to do: {ledger.parent} holds all the plan's runs")
+
+
+def report(chosen: argparse.Namespace) -> None:
+    """What the recorded runs show."""
+    if not chosen.folder.is_dir():
+        raise UserError(f"there is no folder {chosen.folder}")
+    if not 0 < chosen.target < 1:
+        raise UserError(f"--target is an accuracy between 0 and 1, not {chosen.target:g}")
+
+    from .files import check_writable, whole
+    from .report import report as text_of
+
+    if chosen.out:
+        check_writable(chosen.out)
+    text = text_of(chosen.folder, chosen.target)
+    if chosen.out:
+        with whole(chosen.out) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    else:
+        print(text, end="")
+    if chosen.plots:
+        from .ledger import read_folder
+        from .plots import evidence_figures
+
+        try:
+            chosen.plots.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write {chosen.plots}: {error.strerror or error}") from error
+        for name, figure in evidence_figures(read_folder(chosen.folder)[0]).items():
+            with whole(chosen.plots / f"{name}.svg") as temporary:
+                figure.savefig(temporary, format="svg")
+            print(f"plot: {chosen.plots / name}.svg")
+
+
+def check(chosen: argparse.Namespace) -> None:
+    """Validate ledgers. Raises `UserError` if anything is wrong with one."""
+    from .check import check_file
+    from .evidence import by_setting
+
+    wrong: list[str] = []
+    for path in chosen.files:
+        records, said = check_file(path)
+        wrong += said
+        for setting, theirs in by_setting(records).items():
+            rungs = Counter(record["recipe"]["name"] for record in theirs)
+            print(f"{path}: {', '.join(setting)}: " + ", ".join(f"{name} × {n}" for name, n in rungs.items()))
+            if unclean := sum(not record["commit"] or record["commit"].endswith("+") for record in theirs):
+                print(f"{path}: {unclean} of these by code that no commit holds")
+    if wrong:
+        print("\n".join(wrong), file=sys.stderr)
+        raise UserError(f"{len(wrong)} thing{'s' if len(wrong) > 1 else ''} to mend")
+
+
+def shares(chosen: argparse.Namespace) -> None:
+    """Where the time of each rung goes."""
+    if chosen.steps < 1:
+        raise UserError(f"--steps must be at least 1, not {chosen.steps}")
+
+    import torch
+
+    from .data import load
+    from .device import choose_device, choose_precision, choose_scale
+    from .files import check_writable, whole
+    from .report import shares_table
+    from .shares import measure
+
+    if chosen.json:
+        check_writable(chosen.json)
+    if chosen.threads is not None:
+        torch.set_num_threads(chosen.threads)
+    device = choose_device(chosen.device)
+    precision, scale = choose_precision(chosen.precision, device), choose_scale(chosen.scale, device)
+    figures = measure(load(chosen.data, quiet=chosen.quiet), scale, device, precision, chosen.steps, not chosen.quiet)
+    print(shares_table(figures))
+    if chosen.json:
+        with whole(chosen.json) as temporary:
+            temporary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

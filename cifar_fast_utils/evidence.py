@@ -1,0 +1,100 @@
+"""What the ledger says of a recipe in a setting, and of two recipes: which records count, and as what."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from .ledger import Record, Setting, setting_of
+from .plan import untested
+from .recipe import Recipe, from_dict
+from .stats import Difference, Interval, difference, interval, paired_difference
+
+
+def by_setting(records: Iterable[Record]) -> dict[Setting, list[Record]]:
+    """The records of each setting, apart, the settings in order."""
+    apart: dict[Setting, list[Record]] = {}
+    for record in records:
+        apart.setdefault(setting_of(record), []).append(record)
+    return dict(sorted(apart.items()))
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A recipe with its runs in one setting, one for each seed."""
+
+    recipe: Recipe
+    records: tuple[Record, ...]
+
+    @property
+    def n(self) -> int:
+        """How many runs."""
+        return len(self.records)
+
+    @cached_property
+    def points(self) -> list[float]:
+        """The accuracy of each run in points (percent), with TTA if the recipe tests with it."""
+        key = "tta_accuracy" if self.recipe.tta else "accuracy"
+        return [100 * record[key] for record in self.records]
+
+    @cached_property
+    def plain_points(self) -> list[float]:
+        """The same without TTA."""
+        return [100 * record["accuracy"] for record in self.records]
+
+    @property
+    def interval(self) -> Interval:
+        """Mean accuracy in points with its 95% interval."""
+        return interval(self.points)
+
+    @property
+    def threads(self) -> int:
+        """The number of threads that most of the runs had: the one whose seconds are given."""
+        return Counter(int(record["threads"]) for record in self.records).most_common(1)[0][0]
+
+    def seconds(self, clock: str) -> float:
+        """The median of a clock, over the runs with that many threads."""
+        return float(statistics.median(r["seconds"][clock] for r in self.records if r["threads"] == self.threads))
+
+    @property
+    def flops(self) -> int:
+        """Counted floating-point operations of one run."""
+        return int(self.records[0]["flops"])
+
+
+def rung(recipe: Recipe, records: Sequence[Record]) -> Rung | None:
+    """The runs of a recipe among the records of one setting; None if there are none.
+
+    The first record of each seed counts: a run repeated with the same seed is no new evidence. A recipe without TTA
+    also has the runs of the same recipe with TTA, which train the same network and test it both ways.
+    """
+    found: dict[int, Record] = {}
+    for record in records:
+        if record["recipe"]["digest"] == recipe.digest or (
+            not recipe.tta and record["recipe"]["tta"] and untested(from_dict(record["recipe"])).digest == recipe.digest
+        ):
+            found.setdefault(record["seed"], record)
+    return Rung(recipe, tuple(found[seed] for seed in sorted(found))) if found else None
+
+
+def rungs(records: Sequence[Record]) -> list[Rung]:
+    """Every recipe that the records of one setting hold, with its runs, in the order of first appearance."""
+    recipes = {record["recipe"]["digest"]: from_dict(record["recipe"]) for record in records}
+    return [found for recipe in recipes.values() if (found := rung(recipe, records)) is not None]
+
+
+def compare(new: Rung, old: Rung) -> Difference:
+    """The difference of two rungs in points: paired where both are readings of the same runs, else Welch's."""
+    if new.records == old.records:
+        return paired_difference(new.points, old.points)
+    return difference(new.points, old.points)
+
+
+def same_on_shared_seeds(new: Rung, old: Rung) -> int:
+    """On how many seeds both have the same accuracy to the last image; 0 if they differ on any they share."""
+    ours, theirs = ({r["seed"]: r["accuracy"] for r in rung.records} for rung in (new, old))
+    shared = ours.keys() & theirs.keys()
+    return len(shared) if all(ours[seed] == theirs[seed] for seed in shared) else 0

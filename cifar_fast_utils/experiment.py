@@ -1,0 +1,153 @@
+"""Carrying a plan out: train what the ledger lacks, add each run to it as it ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from tqdm import tqdm
+
+from .data import Dataset
+from .device import SCALES, Scale, choose_device, choose_precision, device_name
+from .errors import UserError
+from .files import check_writable
+from .ledger import Record, Setting, append, read_folder, setting_of
+from .plan import Plan, missing
+from .recipe import Recipe, get, with_epochs
+from .record import current_commit, to_record
+from .train import at_scale, train
+
+Work = list[tuple[Recipe, int]]
+"""Recipes and seeds, in the order to run them."""
+Tick = Callable[[float], None]
+"""Told of epochs done."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a run needs but its recipe and its seed; calling it makes the run. It can be sent to another machine."""
+
+    dataset: Dataset
+    scale: Scale
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    test_each_epoch: bool = False
+
+    def __call__(self, recipe: Recipe, seed: int, tick: Tick = lambda epochs: None) -> Record:
+        """Train, and give the run's record."""
+        self._set_threads()
+        commit, done = current_commit(), 0.0
+
+        def on_epoch(row: dict[str, Any]) -> None:
+            nonlocal done
+            tick(row["epoch"] - done)
+            done = row["epoch"]
+
+        run = train(
+            recipe,
+            self.dataset,
+            scale=self.scale,
+            device=self.device,
+            precision=self.precision,
+            seed=seed,
+            test_each_epoch=self.test_each_epoch,
+            progress=False,
+            on_epoch=on_epoch,
+        )
+        return to_record(run, commit)
+
+    def warm_up(self, recipe: Recipe) -> None:
+        """A few steps, thrown away: enough to have all imported, kernels chosen and memory pools filled."""
+        self(replace(with_epochs(recipe, recipe.epochs / 1000), name="warm-up"), 0)
+
+    def setting(self) -> Setting:
+        """What the records will say of where they were made, when asked on the machine that makes them."""
+        on = choose_device(self.device)
+        self._set_threads()
+        digest = at_scale(get("final"), self.dataset, self.scale)[1].digest
+        return Setting(
+            self.dataset.name, digest, self.scale.name, device_name(on), choose_precision(self.precision, on)
+        )
+
+    def _set_threads(self) -> None:
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+
+
+class Engine(Protocol):
+    """What carries a job's runs out, here or elsewhere."""
+
+    def setting(self) -> Setting:
+        """Where the runs will be made."""
+
+    def runs(self, work: Work, tick: Tick) -> Iterator[Record]:
+        """The records of the work, each as its run ends; `tick` is told of the epochs as they pass."""
+
+
+class Here:
+    """The plain engine: one run after the other, in this process, after a warm-up that is thrown away."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    def setting(self) -> Setting:
+        """Where the runs will be made."""
+        return self.job.setting()
+
+    def runs(self, work: Work, tick: Tick) -> Iterator[Record]:
+        """The records of the work, each as its run ends."""
+        self.job.warm_up(work[0][0])
+        for recipe, seed in work:
+            yield self.job(recipe, seed, tick)
+
+
+def to_do(plan: Plan, dataset: Dataset, records: list[Record], setting: Setting) -> Work:
+    """The plan's runs, as they are trained at its scale, that no record of this setting holds yet.
+
+    Raises `UserError` if the dataset is not the plan's.
+    """
+    if dataset.name != plan.dataset:
+        raise UserError(f"the plan is for '{plan.dataset}', but the images found are '{dataset.name}': see --data")
+    scale = SCALES[plan.scale]
+    return missing([(at_scale(recipe, dataset, scale)[0], seed) for recipe, seed in plan.runs()], records, setting)
+
+
+def carry_out(plan: Plan, ledger: Path, dataset: Dataset, engine: Engine, progress: bool = True) -> int:
+    """Make the plan's missing runs and append each to the ledger as it ends; how many there were.
+
+    What any file of the ledger's folder holds of this setting is not run again. Ctrl-C loses the run in progress.
+    Raises `UserError` as `to_do` and a run do, and if the ledger cannot be written.
+    """
+    check_writable(ledger)
+    records, damaged = read_folder(ledger.parent)
+    for line in damaged:
+        print(f"skipped {line}", file=sys.stderr)
+    setting = engine.setting()
+    work = to_do(plan, dataset, records, setting)
+    if not work:
+        return 0
+    every = 0.2 if sys.stderr.isatty() else 60.0
+    epochs = sum(recipe.epochs for recipe, _ in work)
+    with tqdm(total=round(epochs, 3), unit="epoch", disable=not progress, mininterval=every) as bar:
+        bar.set_description(f"0/{len(work)} runs")
+        for done, record in enumerate(engine.runs(work, bar.update), start=1):
+            append(ledger, record)
+            bar.set_description(f"{done}/{len(work)} runs")
+            if setting_of(record) != setting:
+                bar.write(f"made elsewhere than planned: {setting_of(record)}", file=sys.stderr)
+    return len(work)
+
+
+def uncommitted(path: Path) -> bool:
+    """Whether a plan lies in a git checkout without being committed as it is."""
+    ask = ["git", "-C", str(path.resolve().parent), "status", "--porcelain", "--ignored", "--", path.name]
+    try:
+        return bool(subprocess.run(ask, capture_output=True, check=True).stdout)
+    except (OSError, subprocess.CalledProcessError):
+        return False

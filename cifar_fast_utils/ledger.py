@@ -1,0 +1,109 @@
+"""The ledger: files of JSON lines, a run a line, appended and never edited."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock
+
+from .errors import UserError
+from .schema import validate
+
+Record = dict[str, Any]
+"""As `record.to_record` makes it and `schema` describes it."""
+
+
+class Setting(NamedTuple):
+    """Records that differ in one of these are never compared and never averaged."""
+
+    dataset: str
+    dataset_digest: str
+    scale: str
+    device: str
+    precision: str
+
+
+def setting_of(record: Record) -> Setting:
+    """Where and on what the run was made."""
+    return Setting(*(record[field] for field in Setting._fields))
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A line that is no record: where it stands and what is wrong with it."""
+
+    path: Path
+    line: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.path}, line {self.line}: {self.why}"
+
+
+def append(path: Path, record: Record) -> None:
+    """Add a record; when this returns, it is on the disk.
+
+    Other processes wait for their turn. What a killed process has left of its line stays, as a damaged line of its own.
+    Raises `UserError` if the record is none, or the file cannot be written: then it is as it was before.
+    """
+    validate(record)
+    line = json.dumps(record).encode() + b"\n"
+    try:
+        with FileLock(path.with_name(f".{path.name}.lock")), path.open("ab+", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            if size:
+                file.seek(size - 1)
+                line = line if file.read(1) == b"\n" else b"\n" + line
+            try:
+                while line:
+                    line = line[file.write(line) :]
+                os.fsync(file.fileno())
+            except OSError:
+                os.truncate(path, size)
+                raise
+            if not size:
+                _sync_folder(path.parent)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new file is not safe on the disk before its folder's entry is."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def read(paths: Iterable[Path]) -> tuple[list[Record], list[Damaged]]:
+    """The records in these files, and the lines that are none. Raises `UserError` where a file cannot be read."""
+    records: list[Record] = []
+    damaged: list[Damaged] = []
+    for path in paths:
+        try:
+            lines = path.read_bytes().split(b"\n")
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                try:
+                    content = json.loads(line)
+                    validate(content)
+                    records.append(content)
+                except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or a thousand brackets of it
+                    damaged.append(Damaged(path, number, f"not JSON ({error})"))
+                except UserError as error:
+                    damaged.append(Damaged(path, number, f"not a record: {error}"))
+    return records, damaged
+
+
+def read_folder(folder: Path) -> tuple[list[Record], list[Damaged]]:
+    """All the ledger files of a folder, in the order of their names."""
+    return read(sorted(folder.glob("*.jsonl")))

@@ -1,0 +1,70 @@
+"""The same plan on many machines: Ray (https://docs.ray.io) spreads the runs, this process keeps the ledger."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from .errors import UserError
+from .experiment import Job, Tick, Work
+from .ledger import Record, Setting
+from .recipe import Recipe
+
+
+class OnRay:
+    """An engine over a Ray cluster: the one that `RAY_ADDRESS` names, else one made of this machine.
+
+    Each run gets as many CPUs as the job has threads (1 if it does not say), and a GPU if it trains on one. Every node
+    needs this package. The setting is that of the node that happens to answer: let them be alike. Raises `UserError`
+    without Ray.
+    """
+
+    def __init__(self, job: Job) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise UserError("--engine ray needs Ray: pip install 'ray>=2.40'") from None
+        if not ray.is_initialized():
+            ray.init(include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
+        threads = job.threads or 1
+        gpus = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]
+        on_gpu = job.device == "cuda" or (job.device == "auto" and gpus >= 1)
+        needs = ray.remote(num_cpus=threads, num_gpus=int(on_gpu))
+        self.ray, self.job = ray, ray.put(replace(job, threads=threads))
+        self.remote_run, self.remote_setting = needs(_run), needs(_setting)
+
+    def setting(self) -> Setting:
+        """Where the runs will be made: a node is asked."""
+        found: Setting = self._get(self.remote_setting.remote(self.job))
+        return found
+
+    def runs(self, work: Work, tick: Tick) -> Iterator[Record]:
+        """The records of the work, as they come in."""
+        waiting = {self.remote_run.remote(self.job, recipe, seed): recipe for recipe, seed in work}
+        while waiting:
+            (done,), _ = self.ray.wait(list(waiting))
+            record: Record = self._get(done)
+            tick(waiting.pop(done).epochs)
+            yield record
+
+    def _get(self, reference: Any) -> Any:
+        try:
+            return self.ray.get(reference)
+        except self.ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+
+
+def _run(job: Job, recipe: Recipe, seed: int) -> Record:
+    if not _warm:  # Ray's worker processes run many tasks: once in each
+        job.warm_up(recipe)
+        _warm.append(True)
+    return job(recipe, seed)
+
+
+def _setting(job: Job) -> Setting:
+    return job.setting()
+
+
+_warm: list[bool] = []

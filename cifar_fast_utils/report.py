@@ -1,0 +1,233 @@
+"""Tables and findings in Markdown, from the ledger and its plans alone."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .device import SCALES
+from .evidence import Rung, by_setting, compare, rung, same_on_shared_seeds
+from .evidence import rungs as rungs_of
+from .ledger import Record, Setting, read_folder
+from .plan import Plan, read_plan
+from .recipe import Recipe, with_epochs
+from .shares import PHASES
+from .stats import Difference, holm, interval, p_at_least, verdict
+
+DATASETS = {"cifar10": "CIFAR-10"}
+"""How a caption calls a dataset; any other goes by its own name, quoted as code."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A rung of a plan in one setting, what it is compared with, and the verdict on it, empty where there is none."""
+
+    recipe: Recipe
+    rung: Rung | None
+    """None: no runs yet."""
+    against: str
+    difference: Difference | None
+    verdict: str
+
+
+def rows(plan: Plan, records: Sequence[Record]) -> list[Row]:
+    """The plan's rungs as the records of one setting show them; Holm's correction runs over all its verdicts."""
+    epochs = SCALES[plan.scale].epochs
+    recipes = [with_epochs(recipe, epochs) if epochs else recipe for recipe in plan.recipes()]
+    rungs = [rung(recipe, records) for recipe in recipes]
+    other = {"none": rungs, "before": rungs[:1] + rungs[:-1], "first": rungs[:1] * len(rungs)}[plan.compare]
+    differences = [
+        compare(new, old) if new and old and new is not old else None for new, old in zip(rungs, other, strict=True)
+    ]
+    adjusted = iter(holm([found.p for found in differences if found]))
+    table = []
+    for recipe, new, old, found in zip(recipes, rungs, other, differences, strict=True):
+        said = ""
+        if new and old and found:
+            said = verdict(found, worth=plan.worth, p=next(adjusted), unit=" points")
+            same = same_on_shared_seeds(new, old)
+            if same > 1 and new.records != old.records:
+                said = f"no difference larger than 0 points shown (the same to the image on each of {same} seeds)"
+        table.append(Row(recipe, new, old.recipe.name if old and found else "", found, said))
+    return table
+
+
+def caption(setting: Setting, rungs: Sequence[Rung]) -> str:
+    """On what, where, how many and when."""
+    records = {id(record): record for rung in rungs for record in rung.records}.values()
+    dates = sorted(record["started"][:10] for record in records)
+    when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+    name = DATASETS.get(setting.dataset, f"`{setting.dataset}`, which is not CIFAR-10")
+    threads = ", ".join(sorted({str(rung.threads) for rung in rungs}))
+    return (
+        f"On {name}; {setting.scale} scale; {setting.device}, {setting.precision}; {len(records)} runs, {when}. "
+        f"Accuracy in percent with its 95% interval; sd: of single runs; seconds: medians ({threads} CPU threads)."
+    )
+
+
+def plan_table(plan: Plan, rows: Sequence[Row]) -> str:
+    """The plan's table for one setting."""
+    head = ["rung", "epochs", "n", "accuracy", "interval", "sd", "no TTA", "train s", "train_eval s", "cold s", "PFLOP"]
+    if plan.target:
+        head.append(f"p of {plan.target:.0%}")
+    if plan.compare != "none":
+        head += [f"against {plan.compare}", "verdict"]
+    lines = []
+    for row in rows:
+        if row.rung is None:
+            continue
+        mean = row.rung.interval
+        cells = [
+            f"`{row.recipe.name}`",
+            f"{row.recipe.epochs:g}",
+            str(mean.n),
+            f"{mean.mean:.2f}",
+            f"{mean.low:.2f} to {mean.high:.2f}" if mean.n > 1 else "",
+            f"{mean.sd:.2f}" if mean.n > 1 else "",
+            f"{interval(row.rung.plain_points).mean:.2f}" if row.recipe.tta else "",
+            *(f"{row.rung.seconds(clock):.1f}" for clock in ("train", "train_eval", "cold")),
+            f"{row.rung.flops / 1e15:.3g}",
+        ]
+        if plan.target:
+            p = p_at_least(row.rung.points, 100 * plan.target)
+            cells.append("" if math.isnan(p) else f"{p:.2g}")
+        if plan.compare != "none":
+            cells += [signed(row.difference), row.verdict]
+        lines.append(cells)
+    return markdown(head, lines)
+
+
+def signed(found: Difference | None) -> str:
+    """A difference in points with its interval."""
+    if found is None:
+        return ""
+    bounds = f" ({found.low:+.2f} to {found.high:+.2f})" if math.isfinite(found.low) else ""
+    return f"{found.mean:+.2f}{bounds}".replace("-", "−")
+
+
+def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns line up as plain text too; numbers to the right, words to the left."""
+    columns = list(zip(head, *lines, strict=True))
+    widths = [max(3, *map(len, column)) for column in columns]
+    left = [k == 0 or name == "verdict" for k, name in enumerate(head)]
+
+    def line(cells: Sequence[str]) -> str:
+        sized = zip(cells, widths, left, strict=True)
+        return "| " + " | ".join(cell.ljust(w) if to_left else cell.rjust(w) for cell, w, to_left in sized) + " |"
+
+    rule = ["-" * w if to_left else "-" * (w - 1) + ":" for w, to_left in zip(widths, left, strict=True)]
+    return "\n".join([line(head), line(rule), *map(line, lines)])
+
+
+def findings(rows: Sequence[Row]) -> str:
+    """What the verdicts come to, in words: a line for each kind, the rungs and their differences under it."""
+    said: dict[str, list[str]] = {}
+    for row in rows:
+        if row.verdict:
+            kind = row.verdict.split(" (")[0].split(" larger")[0]
+            detail = row.verdict.removeprefix(kind).strip()
+            of = f"`{row.recipe.name}` against `{row.against}`: {signed(row.difference)} points"
+            said.setdefault(kind, []).append(f"{of}{', ' + detail if detail else ''}")
+    lines = []
+    for kind, heading in KINDS.items():
+        if kind in said:
+            lines += [f"{heading}:", "", *(f"- {one}" for one in said[kind]), ""]
+    return "\n".join(lines).rstrip()
+
+
+def shares_table(figures: dict[str, Any]) -> str:
+    """Where the time of each rung went, as `shares.measure` found it: percent of the run, seconds, FLOPs per image."""
+    head = ["rung", *(f"{phase} %" for phase in PHASES), "run s", "MFLOP per image"]
+    lines = []
+    for name, found in figures["rungs"].items():
+        run = math.fsum(found[phase] for phase in PHASES)
+        shares = [f"{100 * found[phase] / run:.1f}" for phase in PHASES]
+        lines.append([f"`{name}`", *shares, f"{run:.0f}", f"{found['flops_per_image'] / 1e6:.1f}"])
+    where = f"{figures['dataset']}; {figures['scale']} scale; {figures['device']}, {figures['precision']}"
+    how = f"{figures['threads']} threads, medians of {figures['steps']} steps, {figures['started'][:10]}."
+    return f"{where}; {how}\n\n{markdown(head, lines)}"
+
+
+KINDS = {
+    "better": "Better, beyond what chance explains",
+    "worse": "Worse, beyond what chance explains",
+    "no difference": "Shown nothing here",
+    "too few runs": "Cannot be told yet",
+}
+"""The headings under which `findings` puts the verdicts."""
+
+
+def lengths(records: Sequence[Record], target: float) -> str:
+    """Time to the target accuracy (fraction of 1), interpolated between the lengths that the records of a setting hold.
+
+    A row for each recipe recorded at two or more lengths. Nothing is extrapolated.
+    """
+    families: dict[str, dict[float, Rung]] = {}
+    for found in rungs_of(records):
+        families.setdefault(family(found.recipe), {})[found.recipe.epochs] = found
+    lines = []
+    for name, by_length in sorted(families.items()):
+        rungs = [by_length[epochs] for epochs in sorted(by_length)]
+        if len(rungs) > 1:
+            means = [rung.interval.mean for rung in rungs]
+            cells = [f"`{name}`", ", ".join(f"{rung.recipe.epochs:g}" for rung in rungs), f"{max(means):.2f}"]
+            for quantity in ([r.seconds("train") for r in rungs], [r.flops / 1e15 for r in rungs]):
+                reached = at_target(means, quantity, 100 * target)
+                cells.append("not reached" if reached is None else f"{reached:.3g}")
+            lines.append(cells)
+    if not lines:
+        return ""
+    return markdown(["recipe", "epochs recorded", "highest mean", f"train s to {target:.1%}", "PFLOP to it"], lines)
+
+
+def family(recipe: Recipe) -> str:
+    """The name without its length: what recipes that differ in their length alone have in common."""
+    base = recipe.name.split("@")[0]
+    return re.sub(r"^(converge_\w+)_\d+$", r"\1", base)
+
+
+def at_target(means: Sequence[float], quantity: Sequence[float], target: float) -> float | None:
+    """Where the first rise of the means through the target lies, linear between neighbours; None if there is none.
+
+    A first length that is already above the target gives its own quantity's upper bound: None too, since nothing is
+    known of shorter ones.
+    """
+    for (low, a), (high, b) in itertools.pairwise(zip(means, quantity, strict=True)):
+        if low <= target <= high and low < high:
+            return a + (b - a) * (target - low) / (high - low)
+    return None
+
+
+def report(folder: Path, target: float = 0.94) -> str:
+    """All that the ledger and the plans of a folder say, in Markdown; damaged lines are named at the end.
+
+    Raises `UserError` where a plan or a file cannot be read.
+    """
+    records, damaged = read_folder(folder)
+    parts = []
+    for path in sorted(folder.glob("*.toml")):
+        plan = read_plan(path)
+        parts.append(f"## {plan.question}")
+        for setting, theirs in by_setting(records).items():
+            table = rows(plan, theirs)
+            rungs = [row.rung for row in table if row.rung]
+            if rungs and setting.scale == plan.scale and setting.dataset == plan.dataset:
+                parts += [caption(setting, rungs), plan_table(plan, table), findings(table)]
+                if absent := [f"`{row.recipe.name}`" for row in table if not row.rung]:
+                    parts.append(f"No runs yet of {', '.join(absent)}.")
+        if parts[-1].startswith("##"):
+            parts.append(f"No runs of `{path.name}` yet.")
+    for path in sorted(folder.glob("shares*.json")):
+        parts += ["## Where the time goes", shares_table(json.loads(path.read_text(encoding="utf-8")))]
+    for setting, theirs in by_setting(records).items():
+        if found := lengths(theirs, target):
+            parts += [f"## Time to {target:.1%}", f"{setting.dataset}; {setting.scale} scale; {setting.device}", found]
+    if damaged:
+        parts += ["## Lines that are no records", "\n".join(f"- {line}" for line in damaged)]
+    return "\n\n".join(part for part in parts if part) + "\n"

@@ -1,0 +1,109 @@
+"""What a record must look like, for those who read ledgers that others have written.
+
+`python -m cifar_fast_utils.schema` prints it as JSON Schema; it is published as book/results/schema.json.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import UserError
+from .recipe import from_dict
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Word = Annotated[str, Field(min_length=1)]
+
+
+class _Strict(BaseModel):
+    """No other keys, no text for a number, no NaN."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Epoch(_Strict):
+    """One row of a run's history; `test_accuracy` is null where the network was not tested."""
+
+    epoch: Positive
+    rate: Annotated[float, Field(ge=0)]
+    train_loss: float
+    train_accuracy: Fraction
+    test_accuracy: Fraction | None
+    seconds: Positive
+
+
+class Seconds(_Strict):
+    """The three clocks: training; with the final test; from a cold start."""
+
+    train: Positive
+    train_eval: Positive
+    cold: Positive
+
+
+class Record(_Strict):
+    """One training of one recipe with one seed. Accuracies are fractions of 1, null where not evaluated."""
+
+    recipe: dict[str, Any]
+    scale: Word
+    dataset: Word
+    dataset_digest: Word
+    seed: Annotated[int, Field(ge=0)]
+    epochs: Positive
+    accuracy: Fraction
+    tta_accuracy: Fraction | None
+    history: Annotated[list[Epoch], Field(min_length=1)]
+    seconds: Seconds
+    flops: Annotated[int, Field(gt=0)]
+    device: Word
+    threads: Annotated[int, Field(ge=1)]
+    precision: Word
+    torch: Word
+    version: Word
+    commit: Word | None
+    started: Word
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Record:
+        """What a schema cannot say: the digest is the recipe's, the clocks are in order, the date is one."""
+        try:
+            recipe = from_dict(self.recipe)
+            dated = datetime.fromisoformat(self.started).tzinfo is not None
+        except (UserError, ValueError) as error:
+            raise ValueError(str(error)) from None
+        if self.recipe.get("digest") != recipe.digest:
+            raise ValueError(
+                f"the digest of recipe '{recipe.name}' is {recipe.digest}, not {self.recipe.get('digest')}"
+            )
+        for wrong, why in (
+            (self.epochs != recipe.epochs, "`epochs` is not the recipe's"),
+            ((self.tta_accuracy is not None) != recipe.tta, "`tta_accuracy` goes with a recipe that has `tta`"),
+            (not self.seconds.train <= self.seconds.train_eval <= self.seconds.cold, "the clocks are out of order"),
+            (not dated, "`started` has no time zone"),
+        ):
+            if wrong:
+                raise ValueError(why)
+        return self
+
+
+def validate(content: object) -> None:
+    """Raise `UserError`, in one line that says where, unless `content` is a record."""
+    try:
+        Record.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "record"
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise UserError(f"{where}: {first['msg'].removeprefix('Value error, ')}{more}") from None
+
+
+def as_json() -> str:
+    """The JSON Schema of a record, as published."""
+    return json.dumps(Record.model_json_schema(), indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    print(as_json(), end="")

@@ -1,0 +1,102 @@
+"""Where the time of a training run goes: data, forward, backward, optimiser, evaluation; for each rung."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Callable
+from datetime import datetime, timezone
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from . import augment
+from .data import Dataset
+from .device import PRECISIONS, Scale, device_name, keep_freed_memory
+from .evaluate import evaluate
+from .network import build_network
+from .optimiser import build_average, build_optimiser, set_rate
+from .recipe import LADDER, Recipe, get
+from .record import current_commit
+from .run import Clock
+from .train import at_scale, count_flops, epochs_of, whitening_layer
+
+PHASES = ("data", "forward", "backward", "optimiser", "evaluation")
+RATE = 1e-3
+"""Small: the networks are not trained here, only timed."""
+
+
+def shares_of(
+    recipe: Recipe, dataset: Dataset, width: int, device: torch.device, precision: str, steps: int
+) -> dict[str, float]:
+    """Seconds that each phase takes of a whole run of the recipe, and `flops_per_image`, forward and backward.
+
+    `forward` holds the loss, `optimiser` the averaging, `data` the preprocessing, the whitening and the batches: an
+    epoch of them made without training, or, from a DataLoader, which works ahead in processes of its own, the median
+    wait. The other phases are medians over `steps` steps, times the steps of the run, and one final test.
+    """
+
+    def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+        with Clock(device) as clock:
+            result = work()
+        return clock.seconds, result
+
+    def loss_of(batch: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(network(batch), target, label_smoothing=recipe.label_smoothing)
+
+    dtype = PRECISIONS[precision]
+    images, labels = dataset.train_images.to(device), dataset.train_labels.to(device)
+    steps_per_epoch = len(labels) // recipe.batch_size
+    preparing, next_epoch = timed(lambda: epochs_of(recipe, images, labels, 0, dtype))
+    whitening, filters = timed(lambda: whitening_layer(recipe, images))
+    network = build_network(recipe, width, precision, filters).to(device)
+    optimiser, average = build_optimiser(network, recipe), build_average(network, recipe)
+    set_rate(optimiser, RATE)
+    seconds: dict[str, list[float]] = {phase: [] for phase in PHASES}
+    epoch = itertools.chain.from_iterable(next_epoch() for _ in itertools.count())
+    for _ in range(steps + 1):
+        wait, (batch, target) = timed(lambda: next(epoch))
+        forward, loss = timed(partial(loss_of, batch, target))
+        backward, _ = timed(loss.backward)
+        step, _ = timed(optimiser.step)
+        optimiser.zero_grad()
+        if average is not None:
+            step += timed(lambda: average.update_parameters(network))[0] / recipe.ema_every
+        for phase, spent in zip(PHASES, (wait, forward, backward, step), strict=False):
+            seconds[phase].append(spent)
+    per_step = {phase: statistics.median(spent[1:]) for phase, spent in seconds.items() if spent}
+    if recipe.augment_on == "device":
+        per_step["data"] = timed(lambda: [None for _ in next_epoch()])[0] / steps_per_epoch
+    run = {phase: spent * recipe.epochs * steps_per_epoch for phase, spent in per_step.items()}
+    run["data"] += preparing + whitening
+    test = augment.prepare(dataset.test_images.to(device), dtype).permute(0, 3, 1, 2)
+    tested = network if average is None else average.module
+    run["evaluation"], _ = timed(lambda: evaluate(tested, test, dataset.test_labels.to(device), recipe.tta))
+    return {**run, "flops_per_image": count_flops(recipe, width) / recipe.batch_size}
+
+
+def measure(
+    dataset: Dataset, scale: Scale, device: torch.device, precision: str, steps: int, progress: bool = True
+) -> dict[str, Any]:
+    """`shares_of` each rung of the ladder, one after the other on this machine, with all that names the measurement."""
+    keep_freed_memory()
+    rungs = {}
+    for name in tqdm(LADDER, desc="rungs", disable=not progress, leave=False):
+        recipe, data = at_scale(get(name), dataset, scale)
+        rungs[name] = shares_of(recipe, data, scale.width, device, precision, steps)
+    return {
+        "dataset": dataset.name,
+        "scale": scale.name,
+        "device": device_name(device),
+        "precision": precision,
+        "threads": torch.get_num_threads(),
+        "steps": steps,
+        "torch": torch.__version__,
+        "commit": current_commit(),
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "rungs": rungs,
+    }

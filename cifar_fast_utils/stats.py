@@ -1,0 +1,153 @@
+"""Honest statistics of small samples: intervals, tests, and verdicts in words.
+
+All values are in the unit they come in; the report gives accuracies in points (percent). Samples are taken as normal,
+which test accuracies of many seeds are to a good approximation. Welch's test: B. L. Welch, Biometrika 34, 1947.
+Holm's correction: S. Holm, Scand. J. Statist. 6, 1979.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.05
+"""How often a verdict *better* or *worse* may be wrong where there is no difference."""
+POWER = 0.8
+"""How often a difference of the size looked for should be found."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its 95% interval (Student's t); the bounds are infinite for n = 1."""
+
+    n: int
+    mean: float
+    sd: float
+    """Standard deviation of single values (n − 1 in its denominator); NaN for n = 1."""
+    low: float
+    high: float
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """Mean, standard deviation and 95% interval of the mean. Raises `ValueError` if there are no values."""
+    n = len(values)
+    if n == 0:
+        raise ValueError("no values")
+    mean = math.fsum(values) / n
+    if n == 1:
+        return Interval(1, mean, math.nan, -math.inf, math.inf)
+    sd = float(np.std(values, ddof=1))
+    half = float(stats.t.ppf(1 - LEVEL / 2, n - 1)) * sd / math.sqrt(n)
+    return Interval(n, mean, sd, mean - half, mean + half)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of the new minus mean of the old: 95% interval, two-sided p, and what single runs spread by."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    n: int
+    """Of the smaller side."""
+    sd: float
+    """Of a single value on one side, both sides pooled; NaN where neither has two values."""
+
+
+def difference(new: Sequence[float], old: Sequence[float]) -> Difference:
+    """Compare two independent samples by Welch's test.
+
+    With fewer than two values on a side, p is 1 and the interval infinite. Raises `ValueError` if a side is empty.
+    """
+    mean = interval(new).mean - interval(old).mean
+    n = min(len(new), len(old))
+    spreads = [float(np.var(side, ddof=1)) for side in (new, old) if len(side) > 1]
+    sd = math.sqrt(math.fsum(spreads) / len(spreads)) if spreads else math.nan
+    if n < 2:
+        return Difference(mean, -math.inf, math.inf, 1.0, n, sd)
+    if sd == 0:  # the test would divide by it
+        return Difference(mean, mean, mean, float(mean == 0), n, sd)
+    test = stats.ttest_ind(new, old, equal_var=False)
+    bounds = test.confidence_interval(1 - LEVEL)
+    return Difference(mean, float(bounds.low), float(bounds.high), float(test.pvalue), n, sd)
+
+
+def paired_difference(new: Sequence[float], old: Sequence[float]) -> Difference:
+    """Compare two values of each run, its accuracy with TTA and without, say: a t-test of their differences.
+
+    Its `sd` is that of the differences over √2, so that `runs_needed` answers for this test as well.
+    Raises `ValueError` if the samples differ in length or are empty.
+    """
+    d = interval([a - b for a, b in zip(new, old, strict=True)])
+    if d.n < 2:
+        return Difference(d.mean, -math.inf, math.inf, 1.0, d.n, math.nan)
+    if d.sd == 0:
+        return Difference(d.mean, d.mean, d.mean, float(d.mean == 0), d.n, 0.0)
+    p = 2 * float(stats.t.sf(abs(d.mean) / d.sd * math.sqrt(d.n), d.n - 1))
+    return Difference(d.mean, d.low, d.high, p, d.n, d.sd / math.sqrt(2))
+
+
+def p_at_least(values: Sequence[float], target: float) -> float:
+    """One-sided p of "the mean is at least the target": small where the values speak for it.
+
+    The chance of a sample mean this high if the true mean were just the target. NaN below two values.
+    """
+    if len(values) < 2:
+        return math.nan
+    if np.ptp(values) == 0:
+        return float(values[0] <= target)
+    return float(stats.ttest_1samp(values, target, alternative="greater").pvalue)
+
+
+def runs_needed(size: float, sd: float, power: float = POWER) -> int:
+    """How many runs on each side show a difference of this size, two-sided at 5%, with this power.
+
+    Both sides spread alike. The power is that of the t-test, by the noncentral t. Raises `ValueError` if `size` ≤ 0.
+    """
+    if size <= 0:
+        raise ValueError(f"a difference to look for must be above 0, not {size}")
+
+    def reaches(n: int) -> bool:
+        freedom, shift = 2 * n - 2, size / sd * math.sqrt(n / 2)
+        edge = stats.t.ppf(1 - LEVEL / 2, freedom)
+        return bool(stats.nct.sf(edge, freedom, shift) + stats.nct.cdf(-edge, freedom, shift) >= power)
+
+    if sd == 0:
+        return 2
+    z = float(stats.norm.ppf(1 - LEVEL / 2) + stats.norm.ppf(power))
+    n = max(2, math.floor(2 * (z * sd / size) ** 2))  # the normal's answer is never too large, and off by a few
+    while not reaches(n):
+        n += 1
+    return n
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's adjusted p: rejecting those below 5% errs anywhere in the table at most 5% of the time."""
+    order = sorted(range(len(p)), key=lambda k: p[k])
+    adjusted, highest = [0.0] * len(p), 0.0
+    for rank, k in enumerate(order):
+        highest = max(highest, min(1.0, (len(p) - rank) * p[k]))
+        adjusted[k] = highest
+    return adjusted
+
+
+def verdict(found: Difference, *, worth: float, p: float | None = None, unit: str = "") -> str:
+    """*better*, *worse*, *no difference larger than x shown* or *too few runs (needs about n)*.
+
+    `worth` is the smallest difference that matters. Where the test does not tell the two apart and the 95% interval
+    leaves room for a difference that matters, the runs were too few: about n on each side would find one of that size.
+    `p` is the test's after a correction for the other tests of its table (its own if not given).
+    """
+    if (found.p if p is None else p) < LEVEL:
+        return "better" if found.mean > 0 else "worse"
+    largest = max(abs(found.low), abs(found.high))
+    if largest <= worth:
+        return f"no difference larger than {largest:.2g}{unit} shown"
+    if math.isnan(found.sd):
+        return "too few runs (needs at least 2 to tell)"
+    return f"too few runs (needs about {max(runs_needed(worth, found.sd), found.n + 1)})"
