@@ -37,13 +37,19 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
+def _positive(text: str) -> int:
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text}")
+
+
 def _where(command: argparse.ArgumentParser) -> None:
     """What every command that trains can be told about where, and on what."""
     command.add_argument("--data", default="auto", help="auto, cifar10, synthetic or a FOLDER (%(default)s)")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
     command.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16 (%(default)s: the "
                          "fastest that the device really has)")  # fmt: skip
-    command.add_argument("--threads", type=int, help="CPU threads (as many as PyTorch likes)")
+    command.add_argument("--threads", type=_positive, help="CPU threads (as many as PyTorch likes)")
     command.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
@@ -104,7 +110,7 @@ def parser() -> argparse.ArgumentParser:
     shares = commands.add_parser("shares", help="measure where the time of each rung's training goes")
     shares.set_defaults(command="shares")
     shares.add_argument("--scale", default="auto", help="full, small or smoke (%(default)s)")
-    shares.add_argument("--steps", type=int, default=10, help="timed in each rung, medians taken (%(default)s)")
+    shares.add_argument("--steps", type=_positive, default=10, help="timed in each rung, medians taken (%(default)s)")
     shares.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
     _where(shares)
 

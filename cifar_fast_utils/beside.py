@@ -44,8 +44,8 @@ def beside(run: Record, records: Sequence[Record]) -> str:
 
 def where(record: Record) -> str:
     """The machine that made a run."""
-    threads = "" if record["precision"] == "float16" else f", {record['threads']} threads"
-    return f"{record['device']}, {record['precision']}{threads}"
+    threads = record["threads"]
+    return f"{record['device']}, {record['precision']}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def single_runs(mean: Interval) -> tuple[float, float]:

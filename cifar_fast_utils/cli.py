@@ -81,8 +81,6 @@ def _train(chosen: argparse.Namespace) -> None:
     from .train import train
 
     if chosen.threads is not None:
-        if chosen.threads < 1:
-            raise UserError(f"--threads must be at least 1, not {chosen.threads}")
         torch.set_num_threads(chosen.threads)
     device = choose_device(chosen.device)
     choose_precision(chosen.precision, device)

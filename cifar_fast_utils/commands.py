@@ -95,9 +95,6 @@ def check(chosen: argparse.Namespace) -> None:
 
 def shares(chosen: argparse.Namespace) -> None:
     """Where the time of each rung goes."""
-    if chosen.steps < 1:
-        raise UserError(f"--steps must be at least 1, not {chosen.steps}")
-
     import torch
 
     from .data import load

@@ -51,8 +51,10 @@ def append(path: Path, record: Record) -> None:
     Other processes wait for their turn. What a killed process has left of its line stays, as a damaged line of its own.
     Raises `UserError` if the record is none, or the file cannot be written: then it is as it was before.
     """
-    validate(record)
     line = json.dumps(record).encode() + b"\n"
+    validate(json.loads(line))
+    if not path.parent.is_dir():  # the lock would make it
+        raise UserError(f"cannot write {path}: there is no such folder")
     try:
         with FileLock(path.with_name(f".{path.name}.lock")), path.open("ab+", buffering=0) as file:
             size = file.seek(0, os.SEEK_END)

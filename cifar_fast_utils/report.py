@@ -115,7 +115,7 @@ def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose columns line up as plain text too; numbers to the right, words to the left."""
     columns = list(zip(head, *lines, strict=True))
     widths = [max(3, *map(len, column)) for column in columns]
-    left = [k == 0 or name == "verdict" for k, name in enumerate(head)]
+    left = [not all(re.match(r"[\d+−]|$", cell) for cell in column[1:]) for column in columns]
 
     def line(cells: Sequence[str]) -> str:
         sized = zip(cells, widths, left, strict=True)

@@ -74,11 +74,12 @@ class Record(_Strict):
             dated = datetime.fromisoformat(self.started).tzinfo is not None
         except (UserError, ValueError) as error:
             raise ValueError(str(error)) from None
-        if self.recipe.get("digest") != recipe.digest:
-            raise ValueError(
-                f"the digest of recipe '{recipe.name}' is {recipe.digest}, not {self.recipe.get('digest')}"
-            )
+        written = json.loads(json.dumps(recipe.to_dict()))
+        said = self.recipe.get("digest")
+        if said != recipe.digest:
+            raise ValueError(f"the digest of recipe '{recipe.name}' is {recipe.digest}, not {said}")
         for wrong, why in (
+            ({**written, **self.recipe} != written, "`recipe` holds a value of another type than a recipe's"),
             (self.epochs != recipe.epochs, "`epochs` is not the recipe's"),
             ((self.tta_accuracy is not None) != recipe.tta, "`tta_accuracy` goes with a recipe that has `tta`"),
             (not self.seconds.train <= self.seconds.train_eval <= self.seconds.cold, "the clocks are out of order"),

@@ -105,7 +105,9 @@ def at_scale(recipe: Recipe, dataset: Dataset, scale: Scale) -> tuple[Recipe, Da
     """What a run at this scale trains by and on: at the smoke scale a shorter recipe and the first of the images."""
     if scale.train_images and scale.test_images:
         dataset = dataset.subset(scale.train_images, scale.test_images)
-    return with_epochs(recipe, scale.epochs) if scale.epochs else recipe, dataset
+    if scale.epochs and scale.epochs != recipe.epochs:
+        recipe = with_epochs(recipe, scale.epochs)
+    return recipe, dataset
 
 
 def train(

@@ -165,7 +165,7 @@ def test_devices_and_precisions_the_machine_lacks(
     assert "no 'cuda' device" in refused(capsys, "train", "--device", "cuda")
     assert "no fast bfloat16, only float32" in refused(capsys, *TRAIN, "--precision", "bfloat16")
     assert "no precision is called 'half'" in refused(capsys, *TRAIN, "--precision", "half")
-    assert "--threads must be at least 1" in refused(capsys, *TRAIN, "--threads", "0")
+    assert "--threads: must be a whole number of at least 1, not 0" in refused(capsys, *TRAIN, "--threads", "0")
 
 
 def test_folders_that_hold_no_data(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,214 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from servers import write_parquet
+
+from cifar_fast_utils import cli, device, experiment, train
+from cifar_fast_utils.data import Dataset
+from cifar_fast_utils.device import Scale
+from cifar_fast_utils.errors import UserError
+from cifar_fast_utils.experiment import Here, Job, Tick, Work, carry_out, uncommitted
+from cifar_fast_utils.ledger import Record, append, read, read_folder
+from cifar_fast_utils.plan import read_plan
+from cifar_fast_utils.recipe import Recipe
+
+ROOT = Path(__file__).parent.parent
+NARROW = Scale("smoke", 4, train_images=1024, test_images=100, epochs=1)
+TOML = """
+question = "?"
+dataset = "noise"
+scale = "smoke"
+seeds = 2
+rungs = ["pool_before_norm", "ema", "tta"]
+"""
+
+
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests are about which runs are made, not about what they learn."""
+    monkeypatch.setitem(device.SCALES, "smoke", NARROW)
+
+
+@pytest.fixture
+def folder(tiny: Dataset, tmp_path: Path) -> Path:
+    arrays = (tiny.train_images, tiny.train_labels, tiny.test_images, tiny.test_labels)
+    return write_parquet(tmp_path / "noise", arrays)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    path = tmp_path / "plan.toml"
+    path.write_text(TOML)
+    return path
+
+
+def job(tiny: Dataset) -> Job:
+    return Job(tiny, NARROW, device="cpu", precision="float32", threads=1)
+
+
+RUNS = [("pool_before_norm@1", 0), ("tta@1", 0), ("pool_before_norm@1", 1), ("tta@1", 1)]
+
+
+def names(path: Path) -> list[tuple[str, int]]:
+    records, damaged = read([path])
+    assert damaged == []
+    return [(one["recipe"]["name"], one["seed"]) for one in records]
+
+
+def test_the_shell_makes_a_plans_runs_once(
+    plan: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["record", str(plan), "--data", str(folder), "--device", "cpu", "--quiet"]
+    assert cli.main([*command, "--list"]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"{name} seed {seed}" for name, seed in RUNS]
+    assert not (tmp_path / "plan.jsonl").exists()
+    assert cli.main(command) == 0
+    assert "4 runs added" in capsys.readouterr().out
+    assert names(tmp_path / "plan.jsonl") == RUNS
+    assert cli.main(command) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert cli.main(["check", str(tmp_path / "plan.jsonl")]) == 0
+    assert "tta@1 × 2" in capsys.readouterr().out
+    assert cli.main(["report", str(tmp_path)]) == 0
+    assert "| `tta@1`" in capsys.readouterr().out
+
+
+def test_what_another_file_of_the_folder_holds_is_not_run_again(plan: Path, tiny: Dataset, tmp_path: Path) -> None:
+    ledger = tmp_path / "plan.jsonl"
+    assert carry_out(read_plan(plan), ledger, tiny, Here(job(tiny)), progress=False) == 4
+    moved = read([ledger])[0]
+    ledger.unlink()
+    append(tmp_path / "before.jsonl", moved[1])
+    append(tmp_path / "before.jsonl", {**moved[0], "precision": "bfloat16"})  # another setting
+    assert carry_out(read_plan(plan), ledger, tiny, Here(job(tiny)), progress=False) == 3
+    assert names(ledger) == [RUNS[0], *RUNS[2:]]
+    again = read([ledger])[0]
+    assert [one["accuracy"] for one in again] == [moved[0]["accuracy"], moved[2]["accuracy"], moved[3]["accuracy"]]
+
+
+def test_a_warm_up_comes_first_and_is_thrown_away(
+    plan: Path, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = []
+    real = train.train
+
+    def spy(recipe: Recipe, *args: object, **kwargs: object) -> object:
+        trained.append(recipe.name)
+        return real(recipe, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(experiment, "train", spy)
+    carry_out(read_plan(plan), tmp_path / "plan.jsonl", tiny, Here(job(tiny)), progress=False)
+    assert trained == ["warm-up", *(name for name, _ in RUNS)]
+    assert names(tmp_path / "plan.jsonl") == RUNS
+
+
+class Stopping(Here):
+    """Ctrl-C in the third run."""
+
+    def runs(self, work: Work, tick: Tick) -> Iterator[Record]:
+        for done, record in enumerate(super().runs(work, tick)):
+            if done == 2:
+                raise KeyboardInterrupt
+            yield record
+
+
+def test_ctrl_c_keeps_what_is_done_and_the_next_call_goes_on(plan: Path, tiny: Dataset, tmp_path: Path) -> None:
+    ledger = tmp_path / "plan.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(read_plan(plan), ledger, tiny, Stopping(job(tiny)), progress=False)
+    assert names(ledger) == RUNS[:2]
+    assert carry_out(read_plan(plan), ledger, tiny, Here(job(tiny)), progress=False) == 2
+    assert names(ledger) == RUNS
+
+
+RECORDER = """
+import sys
+from cifar_fast_utils import cli, device
+device.SCALES["smoke"] = device.Scale("smoke", 4, train_images=1024, test_images=100, epochs=1)
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_a_killed_recorder_resumes_where_it_was(plan: Path, folder: Path, tmp_path: Path) -> None:
+    ledger = tmp_path / "plan.jsonl"
+    arguments = ["record", str(plan), "--data", str(folder), "--device", "cpu", "--quiet", "--threads", "1"]
+    command = [sys.executable, "-c", RECORDER, *arguments]
+    held: list[tuple[str, int]] = []
+    for wanted in (1, 3):
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as recorder:
+            while len(held) < wanted and recorder.poll() is None:
+                time.sleep(0.02)
+                held = names(ledger) if ledger.exists() else []
+            os.kill(recorder.pid, signal.SIGKILL)
+        held = names(ledger)
+        assert held == RUNS[: len(held)]
+        assert len(held) >= wanted
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assert names(ledger) == RUNS
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    assert cli.main([str(argument) for argument in arguments]) == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_bad_input_is_one_line(
+    plan: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = ("--data", folder, "--quiet")
+    assert "the plan is for 'noise', but the images found are 'synthetic'" in refused(
+        capsys, "record", plan, "--data", "synthetic", "--quiet"
+    )
+    assert "cannot read" in refused(capsys, "record", tmp_path / "none.toml", *data)
+    assert "cannot write" in refused(capsys, "record", plan, "--ledger", tmp_path / "no" / "x.jsonl", *data)
+    assert "no device is called" in refused(capsys, "record", plan, "--device", "abacus", *data)
+    assert "no folder" in refused(capsys, "report", tmp_path / "none")
+    assert "--target" in refused(capsys, "report", tmp_path, "--target", "94")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert "--engine ray needs Ray" in refused(capsys, "record", plan, "--engine", "ray", *data)
+
+
+def test_a_plan_that_is_not_committed_is_noticed(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text(TOML)
+    assert not uncommitted(plan)  # no checkout: nothing to say
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    subprocess.run([*git, "init"], check=True, capture_output=True)
+    assert uncommitted(plan)
+    subprocess.run([*git, "add", "plan.toml"], check=True, capture_output=True)
+    subprocess.run([*git, "commit", "-m", "plan"], check=True, capture_output=True)
+    assert not uncommitted(plan)
+    plan.write_text(TOML + "\n")
+    assert uncommitted(plan)
+
+
+def test_a_ray_cluster_makes_the_same_runs(plan: Path, tiny: Dataset, tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray")
+    from cifar_fast_utils.ray_engine import OnRay
+
+    (tmp_path / "ray").mkdir()
+    here, there = tmp_path / "plan.jsonl", tmp_path / "ray" / "plan.jsonl"
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        engine = OnRay(job(tiny))
+        assert engine.setting() == Here(job(tiny)).setting()
+        assert carry_out(read_plan(plan), there, tiny, engine, progress=False) == 4
+        assert carry_out(read_plan(plan), there, tiny, engine, progress=False) == 0
+        too_large = Recipe("too large", 1, ((0, 0.0),), batch_size=10**6)
+        with pytest.raises(UserError, match="larger than the data"):
+            list(engine.runs([(too_large, 0)], lambda epochs: None))
+    finally:
+        ray.shutdown()
+    assert sorted(names(there)) == sorted(RUNS)
+    carry_out(read_plan(plan), here, tiny, Here(job(tiny)), progress=False)
+    results = [
+        {(r["recipe"]["name"], r["seed"]): r["accuracy"] for r in read_folder(p.parent)[0]} for p in (here, there)
+    ]
+    assert results[0] == results[1]

@@ -1,0 +1,95 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from records import record
+
+from cifar_fast_utils.errors import UserError
+from cifar_fast_utils.ledger import Setting
+from cifar_fast_utils.plan import Plan, missing, read_plan
+from cifar_fast_utils.recipe import LADDER, get
+
+ROOT = Path(__file__).parent.parent
+GOOD: dict[str, Any] = {"question": "?", "dataset": "noise", "scale": "small", "seeds": 3}
+TOML = 'question = "?"\ndataset = "noise"\nscale = "small"\nseeds = 3\nrungs = ["celu", "final@half"]\n'
+SETTING = Setting("noise", "0123", "small", "a machine", "float32")
+
+
+@given(st.lists(st.sampled_from(LADDER), min_size=1, unique=True), st.integers(1, 5), st.data())
+def test_all_rungs_have_their_seeds_seed_by_seed(rungs: list[str], seeds: int, data: st.DataObject) -> None:
+    fewer = data.draw(st.dictionaries(st.sampled_from(rungs), st.integers(1, 7)))
+    first = data.draw(st.integers(0, 100))
+    plan = Plan(**{**GOOD, "rungs": rungs, "seeds": seeds, "fewer": fewer, "first_seed": first})
+    runs = plan.runs()
+    assert len(runs) == len(set(runs))
+    assert [seed for _, seed in runs] == sorted(seed for _, seed in runs)
+    for name in rungs:
+        mine = [seed for recipe, seed in runs if recipe.name == name]
+        shared = name == "ema" and "tta" in rungs
+        assert mine == ([] if shared else list(range(first, first + fewer.get(name, seeds))))
+    for seed in {seed for _, seed in runs}:
+        order = [rungs.index(recipe.name) for recipe, its in runs if its == seed]
+        assert order == sorted(order)
+
+
+def test_what_any_record_of_the_setting_holds_is_not_missing() -> None:
+    plan = Plan(**{**GOOD, "rungs": ["celu", "final@half"], "seeds": 2})
+    everything = [(recipe.name, seed) for recipe, seed in plan.runs()]
+    assert everything == [("celu", 0), ("final@half", 0), ("celu", 1), ("final@half", 1)]
+    others = [{**record("celu", 0), field: "other"} for field in Setting._fields]
+    others += [record("celu", 2), record("final", 0)]
+    assert missing(plan.runs(), others, SETTING) == plan.runs()
+    held = [record("celu", 0), record("final@half", 1), record("final@5", 0)]  # final@5 is final@half by another name
+    assert [(r.name, seed) for r, seed in missing(plan.runs(), [*others, *held], SETTING)] == [("celu", 1)]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("seeds = ", "no plan"),
+        ("", "question: Field required"),
+        (TOML + "colour = 3", "colour: Extra inputs are not permitted"),
+        (TOML.replace("3", '"3"'), "seeds: Input should be a valid integer"),
+        (TOML.replace("3", "0"), "seeds: Input should be greater than or equal to 1"),
+        (TOML.replace("celu", "selu"), "no recipe is called 'selu': did you mean celu"),
+        (TOML.replace("half", "much"), "no recipe is called 'final@much'"),
+        (TOML.replace("half", "-1"), "epochs must be more than 0"),
+        (TOML.replace("final@half", "celu"), "'celu' stands in it 2 times"),
+        (TOML.replace("small", "huge"), "scale: Input should be 'full', 'small' or 'smoke'"),
+        (TOML + "[fewer]\nbaseline = 1", "`fewer` names 'baseline', which is none of its rungs"),
+        (TOML + "target = 94", "target: Input should be less than 1"),
+    ],
+)
+def test_a_plan_that_is_wrong_says_why_in_one_line(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        read_plan(path)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_plan_that_cannot_be_read_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot read"):
+        read_plan(tmp_path / "none.toml")
+    (tmp_path / "plan.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="no plan"):
+        read_plan(tmp_path / "plan.toml")
+
+
+def test_the_projects_own_plans() -> None:
+    plans = {path.stem: read_plan(path) for path in (ROOT / "book" / "results").glob("*.toml")}
+    half = plans["ladder_half"]
+    assert half.rungs == [f"{name}@half" for name in LADDER]
+    assert (half.seeds, half.fewer) == (8, {"gpu_data@half": 3, "pool_before_act@half": 3})
+    assert len(half.runs()) == 9 * 8 + 2 * 3  # ema@half is tta@half
+    left_out = plans["leave_one_out"]
+    assert left_out.rungs[0] == "final"
+    assert left_out.compare == "first"
+    assert left_out.seeds >= 8
+    assert plans["final_small"].seeds >= 8
+    assert (plans["final_full"].scale, plans["final_full"].seeds) == ("full", 3)
+    assert (plans["ladder"].dataset, plans["ladder"].seeds, plans["ladder"].rungs) == ("cifar10", 10, LADDER)
+    assert all(get(name).epochs == get(name.removesuffix("@half")).epochs / 2 for name in half.rungs)

@@ -1,0 +1,185 @@
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cifar_fast_utils.stats import (
+    Difference,
+    difference,
+    holm,
+    interval,
+    p_at_least,
+    paired_difference,
+    runs_needed,
+    verdict,
+)
+
+# Two small samples, and what Welch's formulas give for them, worked out by hand.
+NEW, OLD = [94.1, 94.3, 94.2, 94.4], [93.9, 94.0, 94.2]
+
+
+def test_interval_by_the_textbook() -> None:
+    found = interval(NEW)
+    assert found.n == 4
+    assert found.mean == pytest.approx(94.25)
+    sd = math.sqrt((0.15**2 + 0.05**2 + 0.05**2 + 0.15**2) / 3)
+    assert found.sd == pytest.approx(sd)
+    half = 3.182446 * sd / 2  # Student's t for 3 degrees of freedom, from a table
+    assert [found.low, found.high] == pytest.approx([94.25 - half, 94.25 + half], abs=1e-6)
+
+
+def test_welch_by_the_textbook() -> None:
+    found = difference(NEW, OLD)
+    a, b = np.var(NEW, ddof=1) / 4, np.var(OLD, ddof=1) / 3
+    freedom = (a + b) ** 2 / (a**2 / 3 + b**2 / 2)
+    t = (np.mean(NEW) - np.mean(OLD)) / math.sqrt(a + b)
+    assert found.mean == pytest.approx(np.mean(NEW) - np.mean(OLD))
+    assert found.p == pytest.approx(2 * scipy.stats.t.cdf(-abs(t), freedom))
+    half = scipy.stats.t.ppf(0.975, freedom) * math.sqrt(a + b)
+    assert [found.low, found.high] == pytest.approx([found.mean - half, found.mean + half])
+    assert found.n == 3
+
+
+def test_pairs_by_scipys_own_paired_test() -> None:
+    new, old = [94.5, 94.7, 94.4, 94.9], [94.1, 94.2, 94.2, 94.3]
+    found = paired_difference(new, old)
+    test = scipy.stats.ttest_rel(new, old)
+    assert found.p == pytest.approx(test.pvalue)
+    assert found.low == pytest.approx(test.confidence_interval().low)
+    with pytest.raises(ValueError, match="zip"):
+        paired_difference(new, old[:3])
+
+
+def test_at_least_is_one_sided() -> None:
+    values = [94.02, 94.05, 93.99, 94.1, 94.04]
+    assert p_at_least(values, 94.0) == pytest.approx(scipy.stats.ttest_1samp(values, 94.0).pvalue / 2)
+    assert p_at_least(values, 94.1) > 0.9
+    assert math.isnan(p_at_least([94.2], 94.0))
+    assert (p_at_least([94.1, 94.1], 94.0), p_at_least([94.0, 94.0], 94.0)) == (0.0, 1.0)
+
+
+def test_samples_too_small_or_without_spread() -> None:
+    with pytest.raises(ValueError, match="no values"):
+        interval([])
+    with pytest.raises(ValueError, match="no values"):
+        difference([1.0], [])
+    alone = interval([94.0])
+    assert (alone.mean, alone.low, alone.high) == (94.0, -math.inf, math.inf)
+    assert math.isnan(alone.sd)
+    assert difference([94.0], OLD).p == 1.0
+    assert difference([94.0, 94.0], [94.0, 94.0]) == Difference(0.0, 0.0, 0.0, 1.0, 2, 0.0)
+    assert difference([94.5, 94.5], [94.0, 94.0]).p == 0.0
+    assert paired_difference([94.5, 94.75], [94.0, 94.25]).p == 0.0
+
+
+def test_holm_by_the_textbook() -> None:
+    # Holm's steps for 0.01, 0.04, 0.03, 0.005: sorted × 4, 3, 2, 1, then never falling
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_never_lowers_a_p_keeps_the_order_and_never_exceeds_bonferroni(p: list[float]) -> None:
+    adjusted = holm(p)
+    for k, before in enumerate(p):
+        assert before <= adjusted[k] <= min(1.0, len(p) * before) + 1e-12
+        assert all(adjusted[k] <= adjusted[j] for j in range(len(p)) if before < p[j])
+
+
+def test_runs_needed_by_the_tables() -> None:
+    # Cohen's tables for two samples, 5% two-sided, power 80%: d = 0.2, 0.5, 0.8, 1.0
+    assert [runs_needed(d, 1.0) for d in (0.2, 0.5, 0.8, 1.0)] == [394, 64, 26, 17]
+    assert runs_needed(0.1, 0.15) == runs_needed(1, 1.5) > runs_needed(0.2, 0.15)
+    assert (runs_needed(1.0, 0.0), runs_needed(10.0, 0.1)) == (2, 2)
+    with pytest.raises(ValueError, match="above 0"):
+        runs_needed(0.0, 1.0)
+
+
+# Simulations of experiments whose truth is known, some thousand draws here and ten times as many in the soak.
+FEW = pytest.param(1500, 0.015, id="few")
+MANY = pytest.param(15_000, 0.01, id="many", marks=pytest.mark.soak)
+
+
+@pytest.mark.parametrize("n", [3, 8, 30])
+def test_intervals_cover_the_true_mean_95_times_in_100(n: int) -> None:
+    draws = np.random.default_rng(n).normal(94.0, 0.15, (10_000, n))
+    found = [interval(list(row)) for row in draws]
+    assert sum(one.low <= 94.0 <= one.high for one in found) / len(found) == pytest.approx(0.95, abs=0.01)
+
+
+def experiments(shift: float, n: int, m: int, draws: int, spread: float = 1.0) -> list[Difference]:
+    rng = np.random.default_rng(17 * n + m)
+    new, old = rng.normal(94 + shift, 0.15, (draws, n)), rng.normal(94, 0.15 * spread, (draws, m))
+    return [difference(list(a), list(b)) for a, b in zip(new, old, strict=True)]
+
+
+def rate(found: list[Difference], holds: Callable[[Difference], bool]) -> float:
+    return sum(holds(one) for one in found) / len(found)
+
+
+@pytest.mark.parametrize(("draws", "off"), [FEW, MANY])
+@pytest.mark.parametrize(("n", "m", "spread"), [(8, 8, 1), (20, 8, 2)])
+def test_differences_cover_and_verdicts_err_as_often_as_they_should(
+    n: int, m: int, spread: float, draws: int, off: float
+) -> None:
+    found = experiments(0.0, n, m, draws, spread)
+    assert rate(found, lambda d: d.low <= 0 <= d.high) == pytest.approx(0.95, abs=off)
+    wrong = rate(found, lambda d: verdict(d, worth=0.1) in ("better", "worse"))
+    assert wrong == pytest.approx(0.05, abs=off)
+
+
+@pytest.mark.parametrize(("draws", "off"), [FEW, MANY])
+def test_the_runs_said_to_be_needed_find_the_difference_8_times_in_10(draws: int, off: float) -> None:
+    n = runs_needed(0.15, 0.15)
+    found = experiments(0.15, n, n, draws)
+    assert rate(found, lambda d: verdict(d, worth=0.15) == "better") == pytest.approx(0.8, abs=2 * off)
+
+
+@pytest.mark.parametrize(("draws", "off"), [FEW, MANY])
+def test_a_difference_larger_than_the_bound_is_missed_1_time_in_20_at_most(draws: int, off: float) -> None:
+    found = experiments(0.1, 40, 40, draws)
+
+    def missed(d: Difference) -> bool:
+        said = verdict(d, worth=0.2)
+        return said.startswith("no difference larger than") and float(said.split()[4]) < 0.1
+
+    assert rate(found, missed) <= 0.05
+
+
+@pytest.mark.parametrize(("draws", "off"), [FEW, MANY])
+def test_a_whole_table_errs_1_time_in_20(draws: int, off: float) -> None:
+    tables = np.array([d.p for d in experiments(0.0, 8, 8, draws)]).reshape(-1, 10)
+    plain = np.mean([min(row) < 0.05 for row in tables])
+    corrected = np.mean([min(holm(list(row))) < 0.05 for row in tables])
+    assert plain > 0.3
+    assert corrected <= 0.05 + 2 * off
+
+
+def found(mean: float, half: float, p: float, n: int = 8, sd: float = 0.15) -> Difference:
+    return Difference(mean, mean - half, mean + half, p, n, sd)
+
+
+@pytest.mark.parametrize(
+    ("difference", "says"),
+    [
+        (found(0.3, 0.1, 0.001), "better"),
+        (found(-0.3, 0.1, 0.001), "worse"),
+        (found(0.05, 0.1, 0.3), "no difference larger than 0.15 points shown"),
+        (found(-0.05, 0.12, 0.3), "no difference larger than 0.17 points shown"),
+        (found(0.05, 0.3, 0.6), "too few runs (needs about 10)"),
+        (found(0.15, 0.16, 0.06, n=20), "too few runs (needs about 21)"),
+        (found(0.3, math.inf, 1.0, n=1), "too few runs (needs about 10)"),
+        (found(0.3, math.inf, 1.0, n=1, sd=math.nan), "too few runs (needs at least 2 to tell)"),
+    ],
+)
+def test_verdicts_in_words(difference: Difference, says: str) -> None:
+    assert verdict(difference, worth=0.2, unit=" points") == says
+
+
+def test_a_correction_takes_a_verdict_back() -> None:
+    assert verdict(found(0.1, 0.09, 0.03), worth=0.2) == "better"
+    assert verdict(found(0.1, 0.09, 0.03), worth=0.2, p=0.3) == "no difference larger than 0.19 shown"
