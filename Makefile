@@ -1,8 +1,8 @@
-# make setup | train | test | soak | bench | format | clean
+# make setup | train | test | soak | bench | report | records | format | clean
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup train test lint soak bench format clean
+.PHONY: setup train test lint soak bench report records format clean
 setup: .venv/done
 
 .venv/done: pyproject.toml requirements.txt constraints.txt
@@ -31,6 +31,12 @@ soak: setup  # what is too slow for `make test`
 bench: setup
 	@mkdir -p out
 	$(BIN)/cifar-fast bench --json out/bench.json
+
+report: setup  # book/report.md, from the recorded runs
+	$(BIN)/cifar-fast report --target 0.85 --out book/report.md
+
+records: setup  # are the recorded runs fit to be shared?
+	$(BIN)/cifar-fast check book/results/*.jsonl
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -17,7 +17,7 @@ from . import commands
 from .arguments import parser
 from .article import ARTICLE
 from .errors import UserError
-from .recipe import LADDER, RECIPES, diff, get, with_epochs
+from .recipe import LADDER, RECIPES, WITHOUT, diff, get, with_epochs
 
 PLOTS = (".png", ".svg", ".pdf")
 
@@ -153,6 +153,8 @@ def _recipes(chosen: argparse.Namespace) -> None:
             print(
                 f"{mark} {recipe.name:23} {recipe.epochs:6g}  {peak:9g}  {recipe.cutout:6}  {seconds:>7}  {accuracy:>8}"
             )
+        tricks = ", ".join(name.removeprefix("final_without_") for name in WITHOUT)
+        print(f"\nNAME@half and NAME@EPOCHS stretch a recipe; final_without_TRICK leaves one out: {tricks}")
 
 
 def _info(chosen: argparse.Namespace) -> None:

@@ -179,7 +179,8 @@ def lengths(records: Sequence[Record], target: float) -> str:
             cells = [f"`{name}`", ", ".join(f"{rung.recipe.epochs:g}" for rung in rungs), f"{max(means):.2f}"]
             for quantity in ([r.seconds("train") for r in rungs], [r.flops / 1e15 for r in rungs]):
                 reached = at_target(means, quantity, 100 * target)
-                cells.append("not reached" if reached is None else f"{reached:.3g}")
+                out = "not reached" if max(means) < 100 * target else "under the shortest"
+                cells.append(out if reached is None else f"{reached:.3g}")
             lines.append(cells)
     if not lines:
         return ""
@@ -195,12 +196,11 @@ def family(recipe: Recipe) -> str:
 def at_target(means: Sequence[float], quantity: Sequence[float], target: float) -> float | None:
     """Where the first rise of the means through the target lies, linear between neighbours; None if there is none.
 
-    A first length that is already above the target gives its own quantity's upper bound: None too, since nothing is
-    known of shorter ones.
+    Where the shortest length is above the target already, nothing is known of shorter ones: None as well.
     """
     for (low, a), (high, b) in itertools.pairwise(zip(means, quantity, strict=True)):
-        if low <= target <= high and low < high:
-            return a + (b - a) * (target - low) / (high - low)
+        if low <= target <= high:
+            return a if low == high else a + (b - a) * (target - low) / (high - low)
     return None
 
 

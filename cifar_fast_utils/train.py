@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import sys
 from collections.abc import Callable, Iterator
@@ -37,6 +38,7 @@ from .whitening import IMAGES, patch_covariance, whitening_filters
 Batches = Callable[[], Iterator[tuple[Tensor, Tensor]]]
 
 
+@functools.cache
 def count_flops(recipe: Recipe, width: int) -> int:
     """Floating-point operations of one training step, forward and backward, counted by PyTorch without computing it."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:

@@ -117,3 +117,29 @@ def test_nothing_of_one_machine_is_written_down() -> None:
         if path.is_file() and path.suffix not in {".png", ".safetensors"}:
             found = re.search(r"(^|[^A-Za-z.])/(work|root|home|tmp)/\w", path.read_text(encoding="utf-8"), re.MULTILINE)
             assert not found, f"{name}: {found}"
+
+
+def test_ledgers_only_grow(tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    def grown() -> "subprocess.CompletedProcess[str]":
+        return subprocess.run([ROOT / ".ci" / "append_only", "HEAD"], cwd=tmp_path, capture_output=True, text=True)
+
+    ledger = tmp_path / "book" / "results" / "runs.jsonl"
+    ledger.parent.mkdir(parents=True)
+    ledger.write_text("1\n2\n")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "runs")
+    ledger.write_text("1\n2\n3\n")
+    (ledger.parent / "more.jsonl").write_text("4\n")
+    assert grown().returncode == 0
+    for edited in ("1\n3\n", "1\n", "0\n2\n"):
+        ledger.write_text(edited)
+        said = grown()
+        assert said.returncode == 1
+        assert "runs.jsonl: 1 lines edited or deleted" in said.stderr
+    ledger.unlink()
+    assert grown().returncode == 1

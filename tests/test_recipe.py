@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cifar_fast_utils.article import ARTICLE
 from cifar_fast_utils.errors import UserError
 from cifar_fast_utils.optimiser import rate_at
-from cifar_fast_utils.recipe import LADDER, RECIPES, Recipe, diff, from_dict, get, with_epochs
+from cifar_fast_utils.recipe import LADDER, RECIPES, WITHOUT, Recipe, diff, from_dict, get, with_epochs
 
 T = "triangle"  # 0 → peak at `warm` → 0 at the end
 F = "floor"  # 0 → peak at `warm` → a tenth of the peak two epochs before the end, and constant
@@ -139,6 +139,41 @@ def test_unknown_name_gives_the_nearest() -> None:
     with pytest.raises(UserError, match="cifar-fast recipes"):
         get("xyzzy")
     assert get("final") is RECIPES["final"]
+    for name in ("final@", "final@much", "nothing@half", "final@half@half"):
+        with pytest.raises(UserError, match="no recipe is called"):
+            get(name)
+    with pytest.raises(UserError, match="epochs must be more than 0"):
+        get("final@0")
+
+
+def test_another_length_stands_in_the_name_and_the_digest() -> None:
+    half = get("ghost_norm@half")
+    assert (half.name, half.epochs, half.knots) == ("ghost_norm@half", 9, ((0, 0), (1.8, 0.6), (9, 0)))
+    assert half.digest == get("ghost_norm@9").digest != get("ghost_norm").digest
+    assert get("final_without_ema@half").epochs == 5
+    assert get("baseline@half").knots == ((0, 0), (2.5, 0.4), (12, 0))
+
+
+def test_leave_one_out_takes_each_trick_back_to_what_was_before_it() -> None:
+    final = RECIPES["final"]
+    back = {name.removeprefix("final_without_"): diff(final, recipe) for name, recipe in WITHOUT.items()}
+    before = dict(zip(LADDER[1:], LADDER, strict=False))
+    # what the trick's own rung changed, but for epochs and knots, is as it was on the rung before it
+    for trick in ("gpu_data", "label_smoothing", "ghost_norm", "frozen_scales", "whitening", "ema", "tta"):
+        changed = diff(RECIPES[before[trick]], RECIPES[trick]).keys() - {"epochs", "knots", "cutout"}
+        assert changed == back[trick].keys() - {"knots"}, trick
+        for field in changed:
+            assert back[trick][field] == (getattr(final, field), getattr(RECIPES[before[trick]], field)), field
+    assert back["celu"] == {"activation": ("celu", "relu"), "celu_alpha": (0.3, 0.0)}
+    assert back["pool_before_norm"] == {"pool": ("before_norm", "after_act")}
+    assert back["bias_factor"] == {"bias_factor": (64, 1)}
+    assert back["cutout_0"] == {"cutout": (0, 5)}
+    assert back["high_rate"].keys() == {"knots"}
+    assert [max(rate for _, rate in WITHOUT[f"final_without_{t}"].knots) for t in ("high_rate", "ema")] == [0.6, 1.0]
+    assert rate_at(WITHOUT["final_without_ema"], 10) == 0
+    assert {recipe.epochs for recipe in WITHOUT.values()} == {10}
+    assert len({recipe.digest for recipe in WITHOUT.values()} | {final.digest}) == len(WITHOUT) + 1
+    assert all(get(name) is recipe and recipe.name == name for name, recipe in WITHOUT.items())
 
 
 def test_rate_at_the_knots_and_between() -> None:

@@ -1,0 +1,81 @@
+import json
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from records import record
+
+from cifar_fast_utils import cli
+from cifar_fast_utils.check import check_file
+from cifar_fast_utils.recipe import get
+from cifar_fast_utils.train import count_flops
+
+STEP = count_flops(get("final"), 16)
+ROOT = Path(__file__).parent.parent
+
+
+def ledger(path: Path, *records: dict[str, Any]) -> Path:
+    path.write_text("".join(json.dumps(one) + "\n" for one in records))
+    return path
+
+
+def test_sound_runs_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = ledger(
+        tmp_path / "runs.jsonl",
+        record("final", 0, flops=970 * STEP),
+        record("final", 1, flops=970 * STEP),
+        record("final", 0, flops=970 * STEP, device="another"),
+        record("final", 2, flops=970 * STEP, commit="0123456789ab+"),
+    )
+    assert cli.main(["check", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert f"{path}: noise, 0123, small, a machine, float32: final × 3" in said
+    assert "1 of these by code that no commit holds" in said
+
+
+def test_the_recorded_runs_pass() -> None:
+    for path in (ROOT / "book" / "results").glob("*.jsonl"):
+        assert check_file(path)[1] == [], path.name
+
+
+TOMORROW = (datetime.now(timezone.utc) + timedelta(days=3)).isoformat()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"flops": STEP + 1}, "`flops` is no whole number of the recipe's steps"),
+        ({"scale": "huge"}, "there is no scale 'huge'"),
+        ({"started": TOMORROW}, "started in the future"),
+        ({"history": [{**record()["history"][0], "epoch": 4.0}]}, "does not end with its last epoch"),
+        ({"accuracy": 94.1}, "line 1: not a record: accuracy"),
+    ],
+)
+def test_what_is_wrong_is_named(
+    tmp_path: Path, changes: dict[str, Any], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = ledger(tmp_path / "runs.jsonl", {**record("final", flops=STEP), **changes})
+    assert cli.main(["check", str(path)]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert said[0].startswith(str(path))
+    assert says in said[0]
+    assert said[1] == "cifar-fast: 1 thing to mend"
+
+
+def test_a_changed_recipe_and_a_repeated_run_are_named(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    changed = replace(get("final"), cutout=5)
+    own = replace(get("final"), name="mine", cutout=5)
+    runs = [record(changed, flops=STEP), record(own, 1, flops=STEP), record("final", 2, flops=STEP)]
+    _, wrong = check_file(ledger(tmp_path / "runs.jsonl", *runs, runs[2]))
+    assert len(wrong) == 2
+    assert "'final' with seed 2 stands there 2 times for a machine, float32" in wrong[0]
+    assert "the package's recipe of that name has other fields" in wrong[1]
+
+
+def test_a_missing_file_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert cli.main(["check", str(tmp_path / "none.jsonl")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

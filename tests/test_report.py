@@ -1,0 +1,225 @@
+import json
+import math
+import re
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+from records import record
+
+from cifar_fast_utils import cli, plots
+from cifar_fast_utils.errors import UserError
+from cifar_fast_utils.evidence import by_setting, compare, rung, rungs, same_on_shared_seeds
+from cifar_fast_utils.ledger import append, read_folder
+from cifar_fast_utils.plan import Plan
+from cifar_fast_utils.recipe import get
+from cifar_fast_utils.report import at_target, family, findings, lengths, markdown, plan_table, report, rows
+
+DRAW = np.random.default_rng(0)
+
+
+def runs(name: str, mean: float, n: int = 8, sd: float = 0.001, **changes: Any) -> list[dict[str, Any]]:
+    """`n` runs with exactly this mean and spread."""
+    values = DRAW.normal(size=n)
+    values = mean + sd * (values - values.mean()) / values.std(ddof=1)
+    return [record(name, seed, float(value), **changes) for seed, value in enumerate(values)]
+
+
+def plan(*rungs: str, **changes: Any) -> Plan:
+    return Plan(**{"question": "Which?", "dataset": "noise", "scale": "small", "seeds": 8, "compare": "before",
+                   "rungs": list(rungs), **changes})  # fmt: skip
+
+
+def cells(table: str) -> list[dict[str, str]]:
+    """A Markdown table read back."""
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    assert all(set(cell) <= {"-", ":"} for cell in lines[1])
+    return [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
+
+
+def test_a_rung_is_what_its_runs_say() -> None:
+    records = runs("celu", 0.86) + runs("final", 0.87)
+    found = rung(get("final"), records)
+    assert found is not None
+    points = [100 * (one["accuracy"] + 0.005) for one in records[8:]]  # TTA's
+    assert found.points == pytest.approx(points)
+    assert found.interval.mean == pytest.approx(statistics.mean(points))
+    assert rung(get("ema"), records) is None
+    assert [one.recipe.name for one in rungs(records)] == ["celu", "final"]
+
+
+def test_a_seed_counts_once() -> None:
+    first = runs("celu", 0.86, n=3)
+    found = rung(get("celu"), [*first, *runs("celu", 0.5, n=3)])
+    assert found is not None
+    assert list(found.records) == first
+
+
+def test_ema_is_read_from_the_runs_of_tta() -> None:
+    records = runs("tta", 0.87)
+    ema, tta = rung(get("ema"), records), rung(get("tta"), records)
+    assert ema is not None
+    assert tta is not None
+    assert ema.points == pytest.approx([100 * one["accuracy"] for one in records])
+    found = compare(tta, ema)  # paired: the same half point in each run, whatever the runs' own spread
+    assert [found.mean, found.low, found.high] == pytest.approx([0.5, 0.5, 0.5])
+    assert rung(get("tta"), runs("ema", 0.87)) is None
+
+
+def test_seconds_are_medians_of_runs_with_as_many_threads() -> None:
+    records = runs("celu", 0.86, n=3)
+    for one, seconds in zip(records, (10.0, 30.0, 20.0), strict=True):
+        one["seconds"] = {"train": seconds, "train_eval": seconds + 1, "cold": seconds + 2}
+    records.append(record("celu", 3, threads=1, seconds={"train": 99.0, "train_eval": 99.0, "cold": 99.0}))
+    found = rung(get("celu"), records)
+    assert found is not None
+    assert (found.threads, found.seconds("train"), found.seconds("cold")) == (2, 20.0, 22.0)
+
+
+def test_verdicts_of_a_table_against_the_rung_before_with_holms_correction() -> None:
+    chosen = plan("label_smoothing", "celu", "ghost_norm", "frozen_scales", "whitening")
+    records = runs("label_smoothing", 0.86) + runs("celu", 0.865) + runs("ghost_norm", 0.8652, sd=0.0005)
+    records += runs("whitening", 0.862)
+    table = rows(chosen, records)
+    assert [row.verdict.split(" (")[0] for row in table] == [
+        "", "better", "no difference larger than 0.11 points shown", "", "",
+    ]  # fmt: skip
+    assert [row.against for row in table] == ["", "label_smoothing", "celu", "", ""]
+    printed = cells(plan_table(chosen, table))
+    assert [line["rung"] for line in printed] == ["`label_smoothing`", "`celu`", "`ghost_norm`", "`whitening`"]
+    assert printed[1]["accuracy"] == "86.50"
+    half = scipy.stats.t.ppf(0.975, 7) * 0.1 / math.sqrt(8)
+    assert printed[1]["interval"] == f"{86.5 - half:.2f} to {86.5 + half:.2f}"
+    assert printed[1]["sd"] == "0.10"
+    assert (printed[1]["n"], printed[1]["epochs"], printed[1]["train s"]) == ("8", "20", "10.0")
+    # one pair just below 5% is no longer so among many
+    near = runs("celu", 0.86) + runs("ghost_norm", 0.86 + 0.00115)
+    assert rows(plan("celu", "ghost_norm"), near)[1].verdict == "better"
+    more = near + runs("frozen_scales", 0.8611) + runs("whitening", 0.8612)
+    assert rows(plan("celu", "ghost_norm", "frozen_scales", "whitening"), more)[1].verdict.startswith("too few")
+
+
+def test_verdicts_against_the_first_and_none() -> None:
+    records = runs("final", 0.87) + runs("final_without_celu", 0.86) + runs("final_without_ema", 0.88)
+    names = ("final", "final_without_celu", "final_without_ema", "final_without_tta")
+    table = rows(plan(*names, compare="first"), records)
+    assert [row.verdict for row in table] == ["", "worse", "better", "worse"]
+    assert {row.against for row in table[1:]} == {"final"}
+    assert [row.verdict for row in rows(plan(*names, compare="none"), records)] == ["", "", "", ""]
+    said = findings(table)
+    assert "Better, beyond what chance explains:\n\n- `final_without_ema` against `final`: +1.00 (" in said
+    assert "- `final_without_tta` against `final`: −0.50 (−0.50 to −0.50) points" in said
+
+
+def test_the_same_function_is_seen_to_be_the_same() -> None:
+    records = runs("gpu_data", 0.86, n=8)
+    records += [record("pool_before_act", one["seed"], one["accuracy"]) for one in records[:3]]
+    table = rows(plan("gpu_data", "pool_before_act"), records)
+    assert table[1].verdict == "no difference larger than 0 points shown (the same to the image on each of 3 seeds)"
+    new, old = table[1].rung, table[0].rung
+    assert new is not None
+    assert old is not None
+    assert same_on_shared_seeds(new, old) == 3
+    records[-1]["accuracy"] += 0.0001
+    assert rows(plan("gpu_data", "pool_before_act"), records)[1].verdict.startswith("too few runs")
+
+
+def test_a_target_is_tested_one_sidedly() -> None:
+    records = runs("celu", 0.9402) + runs("ghost_norm", 0.938)
+    chosen = plan("celu", "ghost_norm", target=0.94)
+    printed = cells(plan_table(chosen, rows(chosen, records)))
+    points = [100 * one["accuracy"] for one in records[:8]]
+    assert float(printed[0]["p of 94%"]) == pytest.approx(
+        scipy.stats.ttest_1samp(points, 94, alternative="greater").pvalue, rel=0.05
+    )
+    assert float(printed[1]["p of 94%"]) > 0.9
+
+
+def test_settings_are_never_mixed(tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(
+        'question = "Which?"\ndataset = "noise"\nscale = "small"\nseeds = 3\nrungs = ["celu"]\n'
+    )
+    means = {}
+    for k, (field, value) in enumerate(
+        [("device", "a machine"), ("device", "another"), ("precision", "bfloat16"), ("dataset_digest", "4567")]
+    ):
+        means[f"{80 + k}.00"] = value
+        for one in runs("celu", 0.8 + 0.01 * k, n=3):
+            append(tmp_path / "runs.jsonl", {**one, field: value})
+    for field, value in (("dataset", "cifar10"), ("scale", "full")):  # not this plan's
+        for one in runs("celu", 0.9, n=3):
+            append(tmp_path / "runs.jsonl", {**one, field: value})
+    said = report(tmp_path)
+    assert sorted(re.findall(r"\| `celu` .*?\| +3 \| +(\S+) \|", said)) == sorted(means)
+    assert "90.00" not in said
+    for caption in re.findall(r"^On .*", said, re.MULTILINE):
+        assert "`noise`, which is not CIFAR-10; small scale; " in caption
+        assert "3 runs, 2026-01-01." in caption
+    assert len(by_setting(read_folder(tmp_path)[0])) == 6
+
+
+def test_a_report_names_damaged_lines_and_plans_without_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plan.toml").write_text(
+        'question = "Which?"\ndataset = "noise"\nscale = "small"\nseeds = 3\nrungs = ["celu"]\n'
+    )
+    assert "No runs of `plan.toml` yet." in report(tmp_path)
+    (tmp_path / "runs.jsonl").write_text(json.dumps(record("celu")) + '\n{"half a li')
+    assert cli.main(["report", str(tmp_path), "--out", str(tmp_path / "report.md")]) == 0
+    said = (tmp_path / "report.md").read_text()
+    assert "runs.jsonl, line 2: not JSON" in said
+    assert "| `celu`" in said
+    assert capsys.readouterr().out == ""
+    (tmp_path / "other.toml").write_text("nonsense")
+    with pytest.raises(UserError, match=r"other\.toml is no plan"):
+        report(tmp_path)
+
+
+def test_time_to_a_target_is_interpolated_and_never_extrapolated() -> None:
+    def at(name: str, accuracy: float, seconds: float, flops: int) -> dict[str, Any]:
+        clocks = {"train": seconds, "train_eval": seconds, "cold": seconds}
+        return record(name, 0, accuracy, seconds=clocks, flops=flops)
+
+    records = [at("celu@half", 0.80, 100, 2 * 10**15), at("celu", 0.90, 200, 4 * 10**15), at("ghost_norm", 0.85, 9, 9)]
+    (line,) = cells(lengths(records, 0.86))
+    assert (line["recipe"], line["epochs recorded"]) == ("`celu`", "10, 20")
+    assert (line["train s to 86.0%"], line["PFLOP to it"], line["highest mean"]) == ("160", "3.2", "90.00")
+    for target, says in ((0.95, "not reached"), (0.7, "under the shortest")):
+        (line,) = cells(lengths(records, target))
+        assert line[f"train s to {target:.1%}"] == line["PFLOP to it"] == says
+    assert lengths(records[2:], 0.86) == ""
+    assert at_target([80.0, 80.0, 90.0], [1.0, 2.0, 3.0], 80.0) == 1.0
+    assert family(get("converge_final_24")) == family(get("converge_final_80")) == "converge_final"
+    assert family(get("final@half")) == "final"
+    assert family(get("celu_23")) == "celu_23"
+
+
+def test_a_table_lines_up() -> None:
+    table = markdown(["rung", "n", "verdict"], [["`a`", "8", "better"], ["`bcd`", "12", ""]])
+    assert len({len(line) for line in table.splitlines()}) == 1
+    assert table.splitlines()[1] == "| ----- | --: | ------- |"
+
+
+def test_every_setting_has_its_plots(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for one in runs("celu", 0.86) + runs("final", 0.87, n=2) + [record("celu", device="another")]:
+        append(tmp_path / "runs.jsonl", one)
+    drawn = plots.evidence_figures(read_folder(tmp_path)[0])
+    assert list(drawn) == [
+        "1_noise_small_float32_seconds", "1_noise_small_float32_flops", "1_noise_small_float32_seeds_celu",
+        "2_noise_small_float32_seconds", "2_noise_small_float32_flops",
+    ]  # fmt: skip
+    histogram = drawn["1_noise_small_float32_seeds_celu"].axes[0]
+    assert sum(patch.get_height() for patch in histogram.containers[0]) == 8
+    for name, figure in drawn.items():
+        title = figure.axes[0].get_title()
+        assert "noise, small scale" in title, name
+        assert "a machine" in title or "another" in title
+    scattered = drawn["1_noise_small_float32_flops"].axes[0]
+    assert {text.get_text() for text in scattered.texts} == {"celu (n = 8)", "final (n = 2)"}
+    assert cli.main(["report", str(tmp_path), "--plots", str(tmp_path / "plots")]) == 0
+    assert {path.stem for path in (tmp_path / "plots").glob("*.svg")} == set(drawn)
+    assert "no runs" not in capsys.readouterr().err

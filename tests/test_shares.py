@@ -1,0 +1,44 @@
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from cifar_fast_utils import shares
+from cifar_fast_utils.data import Dataset
+from cifar_fast_utils.device import Scale
+from cifar_fast_utils.recipe import LADDER, get, with_epochs
+from cifar_fast_utils.report import report, shares_table
+from cifar_fast_utils.train import count_flops, train
+
+CPU = torch.device("cpu")
+NARROW = Scale("narrow", 4, train_images=1024, test_images=100, epochs=2)
+
+
+@pytest.mark.parametrize("name", ["baseline", "final"])
+def test_the_phases_add_up_to_a_run(name: str, tiny: Dataset) -> None:
+    recipe = with_epochs(get(name), 5)
+    found = shares.shares_of(recipe, tiny, 8, CPU, "float32", steps=4)
+    assert set(found) == {*shares.PHASES, "flops_per_image"}
+    assert all(found[phase] > 0 for phase in shares.PHASES)
+    assert found["flops_per_image"] * recipe.batch_size == count_flops(recipe, 8)
+    run = train(recipe, tiny, scale=Scale("narrow", 8), device="cpu", precision="float32", progress=False)
+    phases = math.fsum(found[phase] for phase in shares.PHASES)
+    assert 0.2 < phases / run.seconds["train_eval"] < 5  # a noisy machine's; minutes for seconds would not pass
+
+
+def test_every_rung_is_measured_and_reported(tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shares, "get", lambda name: replace(get(name), epochs=1))
+    figures = shares.measure(tiny, NARROW, CPU, "float32", 1, progress=False)
+    assert list(figures["rungs"]) == LADDER
+    table = shares_table(figures)
+    assert "noise; narrow scale; " in table
+    assert f"{torch.get_num_threads()} threads, medians of 1 steps" in table
+    for line, name in zip(table.splitlines()[4:], LADDER, strict=True):
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert cells[0] == f"`{name}`"
+        assert sum(float(cell) for cell in cells[1:6]) == pytest.approx(100, abs=0.3)
+    (tmp_path / "shares_here.json").write_text(json.dumps(figures))
+    assert table in report(tmp_path)
