@@ -1,8 +1,8 @@
-# make setup | train | test | soak | bench | report | records | format | clean
+# make setup | train | test | soak | bench | book | pages | notebooks | address | records | format | clean
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup train test lint soak bench report records format clean
+.PHONY: setup train test lint soak bench book pages notebooks address records format clean
 setup: .venv/done
 
 .venv/done: pyproject.toml requirements.txt constraints.txt
@@ -19,6 +19,7 @@ train: setup
 
 test: setup lint
 	$(BIN)/pytest -rs
+	CIFAR_FAST_SCALE=smoke $(BIN)/pytest -p no:cacheprovider --nbval-lax --nbval-cell-timeout 300 notebooks
 
 lint: setup
 	$(BIN)/ruff check .
@@ -32,8 +33,19 @@ bench: setup
 	@mkdir -p out
 	$(BIN)/cifar-fast bench --json out/bench.json
 
-report: setup  # book/report.md, from the recorded runs
-	$(BIN)/cifar-fast report --target 0.85 --out book/report.md
+book: setup pages
+	$(BIN)/jupyter-book build . -W --keep-going -q
+	@echo "open _build/html/index.html"
+
+pages: setup  # those that are made from the recorded runs and the notebooks
+	$(BIN)/python book/pages.py
+
+notebooks: setup  # run them all and store what comes out, on the images that CIFAR_FAST_DATA names
+	$(BIN)/python book/execute.py notebooks/*.ipynb
+	$(BIN)/python book/pages.py
+
+address: setup  # make address URL=https://github.com/NAME/REPOSITORY
+	$(BIN)/python book/address.py $(URL)
 
 records: setup  # are the recorded runs fit to be shared?
 	$(BIN)/cifar-fast check book/results/*.jsonl
@@ -43,4 +55,4 @@ format: setup
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv out build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv _build out build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

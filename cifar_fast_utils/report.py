@@ -58,15 +58,20 @@ def rows(plan: Plan, records: Sequence[Record]) -> list[Row]:
     return table
 
 
+def where(setting: Setting) -> str:
+    """On which images, at which scale, on which machine, in words."""
+    name = DATASETS.get(setting.dataset, f"`{setting.dataset}`, which is not CIFAR-10")
+    return f"On {name}; {setting.scale} scale; {setting.device}, {setting.precision}"
+
+
 def caption(setting: Setting, rungs: Sequence[Rung]) -> str:
-    """On what, where, how many and when."""
+    """Where, how many and when, and how to read the table."""
     records = {id(record): record for rung in rungs for record in rung.records}.values()
     dates = sorted(record["started"][:10] for record in records)
     when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
-    name = DATASETS.get(setting.dataset, f"`{setting.dataset}`, which is not CIFAR-10")
     threads = ", ".join(sorted({str(rung.threads) for rung in rungs}))
     return (
-        f"On {name}; {setting.scale} scale; {setting.device}, {setting.precision}; {len(records)} runs, {when}. "
+        f"{where(setting)}; {len(records)} runs, {when}. "
         f"Accuracy in percent with its 95% interval; sd: of single runs; seconds: medians ({threads} CPU threads)."
     )
 
@@ -154,6 +159,13 @@ def shares_table(figures: dict[str, Any]) -> str:
     return f"{where}; {how}\n\n{markdown(head, lines)}"
 
 
+PREFACE = """\
+# What was found
+
+Written by `cifar-fast report` from the recorded runs and their plans alone. A verdict comes from Welch's test, with
+Holm's correction over its table: *better* or *worse* where chance explains the difference less than 1 time in 20; *no
+difference larger than x shown* where the 95% interval leaves no room for one that matters; else *too few runs*, with
+about as many as would tell."""
 KINDS = {
     "better": "Better, beyond what chance explains",
     "worse": "Worse, beyond what chance explains",
@@ -210,7 +222,7 @@ def report(folder: Path, target: float = 0.94) -> str:
     Raises `UserError` where a plan or a file cannot be read.
     """
     records, damaged = read_folder(folder)
-    parts = []
+    parts = [PREFACE]
     for path in sorted(folder.glob("*.toml")):
         plan = read_plan(path)
         parts.append(f"## {plan.question}")
@@ -227,7 +239,7 @@ def report(folder: Path, target: float = 0.94) -> str:
         parts += ["## Where the time goes", shares_table(json.loads(path.read_text(encoding="utf-8")))]
     for setting, theirs in by_setting(records).items():
         if found := lengths(theirs, target):
-            parts += [f"## Time to {target:.1%}", f"{setting.dataset}; {setting.scale} scale; {setting.device}", found]
+            parts += [f"## Time to {target:.1%}", f"{where(setting)}.", found]
     if damaged:
         parts += ["## Lines that are no records", "\n".join(f"- {line}" for line in damaged)]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -47,9 +47,9 @@ def test_no_module_outgrows_a_few_screens() -> None:
 
 ORDER = [
     "__init__", "errors", "recipe", "article", "files", "sources", "synthetic", "data", "device", "augment", "host",
-    "layers", "whitening", "network", "optimiser", "evaluate", "run", "train", "record", "weights", "schema", "ledger",
+    "layers", "whitening", "network", "graph", "optimiser", "evaluate", "run", "train", "record", "weights", "schema", "ledger",
     "check", "plan", "experiment", "ray_engine", "stats", "evidence", "shares", "report", "beside", "plots", "info",
-    "bench", "arguments", "commands", "cli", "__main__",
+    "bench", "notebook", "arguments", "commands", "cli", "__main__",
 ]  # fmt: skip
 
 

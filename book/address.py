@@ -1,0 +1,47 @@
+"""Set the repository's address for a fork, everywhere: `python book/address.py https://github.com/NAME/REPOSITORY`.
+
+It stands in _config.yml; where else it appears (links to Colab, install lines, the README), it is the same, which the
+tests check. Wherever the old OWNER/NAME stands in a file that git knows, the new one takes its place.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def slug(root: Path = ROOT) -> str:
+    """OWNER/NAME, as _config.yml has it."""
+    found = re.search(
+        r"^  url: https://github\.com/([\w.-]+/[\w.-]+)$", (root / "_config.yml").read_text(), re.MULTILINE
+    )
+    if not found:
+        sys.exit("_config.yml holds no address of the form https://github.com/OWNER/NAME")
+    return found[1]
+
+
+def move(url: str, root: Path = ROOT) -> list[str]:
+    """Put the address in the place of the old one; the names of the files that changed."""
+    new = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(\.git)?/?", url)
+    if not new:
+        sys.exit(f"'{url}' is no address of the form https://github.com/OWNER/NAME")
+    old, changed = slug(root), []
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, listed.split("\0")):
+        path = root / name
+        content = path.read_bytes()
+        if old.encode() in content:
+            path.write_bytes(content.replace(old.encode(), new[1].encode()))
+            changed.append(name)
+    return changed
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    for changed_name in move(sys.argv[1]):
+        print(changed_name)

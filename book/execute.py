@@ -1,0 +1,55 @@
+"""Run notebooks and store their outputs: `python book/execute.py notebooks/NAME.ipynb …`.
+
+The outputs are those of a lesson at the small scale, on the images that CIFAR_FAST_DATA names. Nothing in them is
+edited, but progress bars, which overwrite themselves, are left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from tqdm import tqdm
+
+from cifar_fast_utils.notebook import SCALE_VARIABLE, provenance
+
+CELL_SECONDS = 1800
+
+
+def digest(notebook: nbformat.NotebookNode) -> str:
+    """Twelve hex digits of the code cells' sources: outputs with another digest are another version's."""
+    code = "\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    return hashlib.sha256(code.encode()).hexdigest()[:12]
+
+
+def execute(path: Path) -> None:
+    """Run a notebook from top to bottom in its own folder and store outputs and provenance in it."""
+    notebook = nbformat.read(path, as_version=4)
+    began = time.perf_counter()
+    NotebookClient(
+        notebook, timeout=CELL_SECONDS, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+    ).execute()
+    seconds = time.perf_counter() - began
+    where = None
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if not (o.get("name") == "stderr" and "\r" in o.text)]
+            where = where or provenance(cell.outputs)
+    if where is None or where["dataset"] == "synthetic":
+        sys.exit(f"{path}: outputs are stored on real images only, not on {where and where['dataset']}")
+    notebook.metadata["cifar_fast"] = {**where, "code": digest(notebook), "seconds": round(seconds)}
+    notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    nbformat.validate(notebook)
+    nbformat.write(notebook, path)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault(SCALE_VARIABLE, "small")
+    for name in tqdm(sys.argv[1:], unit="notebook"):
+        execute(Path(name))

@@ -1,0 +1,110 @@
+"""Write the pages of the book that are made from data: `python book/pages.py` (or `make pages`).
+
+report.md from the recorded runs, leaderboard.md from the article's figures and ours, status.md from the notebooks.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+
+from cifar_fast_utils.article import ARTICLE
+from cifar_fast_utils.evidence import by_setting, rungs
+from cifar_fast_utils.ledger import read_folder
+from cifar_fast_utils.recipe import LADDER, get
+from cifar_fast_utils.report import markdown, report, where
+
+ROOT = Path(__file__).parent.parent
+TARGET = 0.85
+"""The accuracy whose time the report seeks: within reach of a quarter of the width on re-encoded images."""
+
+DAWNBENCH = [
+    ["Kakao Brain, 4 GPUs, with TTA", "37"],
+    ["BaiduNet9P, 8 GPUs", "about 45"],
+    ["Kakao Brain, 1 GPU, with TTA", "68"],
+    ["the article's single GPU, before", "75"],
+    ["the article's `ema`, 1 GPU", "34"],
+    ["the article's `final`, 1 GPU, with TTA", "26"],
+]
+SINCE = [
+    ["Page's recipe, re-run", "14.0", "A100", "1.14", "94.09 (n = 300)"],
+    ["hlb-CIFAR10 0.7", "6.2", "A100", "0.60", "n = 25"],
+    ["airbench94", "3.83, compiled 3.29", "A100", "0.36", "94.01 (n = 1000)"],
+    ["airbench94_muon", "2.59", "A100", "0.29", "94.01 (n = 200)"],
+    ["hiverge cifar10-speedrun", "1.98", "A100", "", "94.02"],
+    ["ResNet-164, DAWNBench 2017", "286,014", "16 CPU cores", "", "94.05"],
+]
+
+
+def leaderboard() -> str:
+    """The article's ladder, the entries around it, what came since, and what was measured here."""
+    ladder = [
+        [f"`{name}`", f"{get(name).epochs:g}", *(f"{figure:g}" if figure else "" for figure in ARTICLE[name])]
+        for name in LADDER
+    ]
+    parts = [
+        "# Leaderboard",
+        "How fast does a network reach 94% test accuracy on CIFAR-10? The first three tables give what others have "
+        "published, on their own hardware and by their own clocks; the last gives what was recorded for this book, on "
+        "the images that it names.",
+        "## The article's ladder",
+        "Seconds of one V100 on DAWNBench's clock, which counts preprocessing and training; mean accuracy in percent "
+        "{cite}`page2019`.",
+        markdown(["rung", "epochs", "seconds", "accuracy"], ladder),
+        "## Around it",
+        "Entries of DAWNBench's CIFAR-10 training-time ranking {cite}`coleman2017`, as the article gives them.",
+        markdown(["entry", "seconds"], DAWNBENCH),
+        "## Since then",
+        "Each on the clock of its authors.",
+        markdown(["recipe", "seconds to 94%", "on", "PFLOP", "accuracy"], SINCE),
+        "## Measured here",
+    ]
+    for setting, records in by_setting(read_folder(ROOT / "book" / "results")[0]).items():
+        found = sorted(rungs(records), key=lambda rung: -rung.interval.mean)
+        lines = [
+            [
+                f"`{rung.recipe.name}`",
+                f"{rung.recipe.epochs:g}",
+                str(rung.n),
+                f"{rung.interval.mean:.2f}",
+                f"{rung.interval.low:.2f} to {rung.interval.high:.2f}" if rung.n > 1 else "",
+                f"{rung.seconds('train'):.0f}",
+                str(rung.threads),
+                f"{rung.flops / 1e15:.3g}",
+            ]
+            for rung in found
+        ]
+        head = ["recipe", "epochs", "n", "accuracy", "95% interval", "train s", "threads", "PFLOP"]
+        parts += [f"{where(setting)}.", markdown(head, lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+def status() -> str:
+    """When, where and how long each notebook ran for its stored outputs."""
+    lines = []
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        found = nbformat.read(path, as_version=4).metadata.get("cifar_fast")
+        if found:
+            seconds = f"{found['seconds'] // 60} min {found['seconds'] % 60:02d} s"
+            facts = [found[key] for key in ("date", "device", "precision", "dataset", "scale", "torch", "commit")]
+            lines.append([f"[{path.stem}](../notebooks/{path.name})", seconds, *facts])
+    head = ["notebook", "took", "on", "device", "precision", "dataset", "scale", "PyTorch", "commit"]
+    return (
+        "# Status\n\nThe outputs in the notebooks are stored: this is when and where they were made, and how long each "
+        "notebook ran from top to bottom.\n\n" + (markdown(head, lines) if lines else "None has been run yet.") + "\n"
+    )
+
+
+def pages() -> dict[str, str]:
+    """Each generated page's file name and content."""
+    return {
+        "report.md": report(ROOT / "book" / "results", TARGET),
+        "leaderboard.md": leaderboard(),
+        "status.md": status(),
+    }
+
+
+if __name__ == "__main__":
+    for name, text in pages().items():
+        (ROOT / "book" / name).write_text(text, encoding="utf-8")

@@ -1,0 +1,198 @@
+"""What the notebooks call: where am I, on what; train rungs side by side; show what was recorded.
+
+A lesson trains for a few minutes: the article's own lengths on a GPU, a part of them on a CPU, and at the smoke scale
+hardly at all, which is how the tests run it. `CIFAR_FAST_SCALE` sets the scale from outside.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+from IPython.display import Markdown, display
+
+from . import __version__
+from .beside import beside
+from .data import Dataset, load
+from .device import PRECISIONS, Scale, choose_device, choose_precision, choose_scale, device_name
+from .errors import UserError
+from .evidence import by_setting
+from .ledger import Record, Setting, read_folder
+from .network import build_network
+from .optimiser import build_optimiser
+from .plan import read_plan
+from .recipe import Recipe, get, with_epochs
+from .record import current_commit, to_record
+from .report import caption, findings, markdown, plan_table, rows, where
+from .run import Run
+from .train import at_scale, count_flops, train, training_step
+
+SCALE_VARIABLE = "CIFAR_FAST_SCALE"
+CPU_EPOCHS = 2.0
+"""A lesson's length on a CPU."""
+MIME = "application/vnd.cifar-fast+json"
+"""Under which the provenance of a page travels with its outputs."""
+TOO_LONG = 10
+"""Minutes that nobody should start without having been told."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A notebook at work: its data, its device, its scale, and how fast that goes."""
+
+    dataset: Dataset
+    scale: Scale
+    device: torch.device
+    precision: str
+    flops_per_second: float
+    """Of a training step of `final`, measured once."""
+
+    def recipe(self, name: str, article: bool = False) -> Recipe:
+        """The recipe at a lesson's length, or, if asked for, at the article's; `NAME@EPOCHS` is taken at its word."""
+        recipe = get(name)
+        short = self.device.type == "cpu" and self.scale.epochs is None and not article and "@" not in name
+        return at_scale(with_epochs(recipe, CPU_EPOCHS) if short else recipe, self.dataset, self.scale)[0]
+
+    def minutes(self, recipes: Sequence[Recipe]) -> float:
+        """What training these takes here, by their counted FLOPs."""
+        n = self.scale.train_images or len(self.dataset.train_labels)
+        steps = {recipe: recipe.epochs * (n // recipe.batch_size) for recipe in recipes}
+        flops = sum(count_flops(recipe, self.scale.width) * k for recipe, k in steps.items())
+        return flops / self.flops_per_second / 60
+
+    def race(self, *names: str, seed: int = 0, article: bool = False) -> dict[str, Run]:
+        """Train these recipes one after the other, with a bar each, and show what came of it.
+
+        `article=True` asks for the article's lengths. What takes long here says so first, and what would be shorter.
+        """
+        recipes = {name: self.recipe(name, article) for name in names}
+        expected = self.minutes(list(recipes.values()))
+        if expected > TOO_LONG:
+            print(
+                f"This takes about {expected:.0f} minutes here. To see it work in a minute, interrupt it, and start "
+                f"the notebook with {SCALE_VARIABLE}=smoke, or `start(…, scale='smoke')`."
+            )
+        runs = {
+            name: train(recipe, self.dataset, scale=self.scale, device=self.device.type, precision=self.precision,
+                        seed=seed, test_each_epoch=False)
+            for name, recipe in recipes.items()
+        }  # fmt: skip
+        display(Markdown(race_table(runs)))
+        return runs
+
+    def beside(self, run: Run) -> None:
+        """Your run against the book: show it beside the recorded runs that it can be compared with."""
+        display(Markdown(beside(to_record(run, None), recorded())))
+
+
+def start(*names: str, scale: str | None = None, needs: str = "0.1") -> Lesson:
+    """Find the device, the data and the scale, and say so in a line, with the minutes that the lesson's runs take.
+
+    `names` are the recipes that the notebook trains. Raises `UserError` where the package is too old for the notebook.
+    """
+    if tuple(map(int, __version__.split(".")[:2])) < tuple(map(int, needs.split("."))):
+        raise UserError(
+            f"this notebook needs cifar-fast-utils {needs} or newer, and {__version__} is installed: run its first "
+            "cell's pip line with --upgrade, then restart the kernel"
+        )
+    device = choose_device()
+    chosen = choose_scale(scale or os.environ.get(SCALE_VARIABLE, "auto"), device)
+    precision = choose_precision("auto", device)
+    dataset = load("auto")
+    lesson = Lesson(dataset, chosen, device, precision, measured_speed(chosen, device, precision))
+    minutes = lesson.minutes([lesson.recipe(name) for name in names])
+    facts = {
+        "dataset": dataset.name,
+        "scale": chosen.name,
+        "device": device_name(device),
+        "precision": precision,
+        "torch": torch.__version__,
+        "commit": current_commit(),
+        "date": date.today().isoformat(),
+    }
+    line = (
+        f"{facts['device']}, {precision}; PyTorch {torch.__version__}; {dataset.name} at the {chosen.name} scale; "
+        f"{facts['date']}" + (f"; about {max(minutes, 0.1):.2g} minutes of training" if names else "")
+    )
+    display({"text/plain": line, MIME: facts}, raw=True)
+    return lesson
+
+
+def measured_speed(scale: Scale, device: torch.device, precision: str) -> float:
+    """FLOPs per second of a training step of `final`: the second of two."""
+    recipe = get("final")
+    network = build_network(recipe, scale.width, precision).to(device)
+    optimiser = build_optimiser(network, recipe)
+    images = torch.zeros(recipe.batch_size, 3, 32, 32, device=device, dtype=PRECISIONS[precision])
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.zeros(recipe.batch_size, dtype=torch.int64, device=device)
+    for _ in range(2):
+        began = time.perf_counter()
+        loss, _ = training_step(network, optimiser, recipe, 1e-3, 1.0, images, labels)
+        loss.item()  # waits for the device
+    return count_flops(recipe, scale.width) / (time.perf_counter() - began)
+
+
+def race_table(runs: dict[str, Run]) -> str:
+    """The runs' accuracies, seconds and FLOPs, as Markdown."""
+    head = ["rung", "epochs", "seed", "accuracy", "with TTA", "train s", "PFLOP"]
+    lines = [
+        [
+            f"`{run.recipe.name}`",
+            f"{run.recipe.epochs:g}",
+            str(run.seed),
+            f"{100 * (run.accuracy or 0):.2f}",
+            "" if run.tta_accuracy is None else f"{100 * run.tta_accuracy:.2f}",
+            f"{run.seconds['train']:.1f}",
+            f"{run.flops / 1e15:.3g}",
+        ]
+        for run in runs.values()
+    ]
+    first = next(iter(runs.values()))
+    setting = Setting(first.dataset, first.dataset_digest, first.scale, first.device, first.precision)
+    return f"{where(setting)}; accuracy in percent, one run each.\n\n{markdown(head, lines)}"
+
+
+def results_folder() -> Path:
+    """Where the recorded runs and their plans lie: in the checkout, or installed with the package."""
+    checkout = Path(__file__).parent.parent / "book" / "results"
+    return checkout if checkout.is_dir() else Path(__file__).parent / "results"
+
+
+def recorded() -> list[Record]:
+    """All the recorded runs of the book."""
+    return read_folder(results_folder())[0]
+
+
+def evidence(*rungs: str) -> None:
+    """Show what the recorded runs say of these rungs: each plan's table that has one, by setting, with verdicts."""
+    shown = False
+    records = recorded()
+    for path in sorted(results_folder().glob("*.toml")):
+        plan = read_plan(path)
+        for setting, theirs in by_setting(records).items():
+            if setting.scale != plan.scale or setting.dataset != plan.dataset:
+                continue
+            table = rows(plan, theirs)
+            wanted = [k for k, row in enumerate(table) if row.recipe.name.split("@")[0] in rungs and row.rung]
+            before = [k - 1 for k in wanted if plan.compare == "before" and k and table[k - 1].rung]
+            first = [0] if plan.compare == "first" and wanted and table[0].rung else []
+            kept = [table[k] for k in sorted({*wanted, *before, *first})]
+            if wanted:
+                shown = True
+                here = [row.rung for row in kept if row.rung]
+                parts = [f"**{plan.question}**", caption(setting, here), plan_table(plan, kept), findings(kept)]
+                display(Markdown("\n\n".join(part for part in parts if part)))
+    if not shown:
+        display(Markdown(f"No recorded runs of {', '.join(f'`{name}`' for name in rungs)} yet."))
+
+
+def provenance(outputs: Sequence[Any]) -> dict[str, Any] | None:
+    """What `start` left in a cell's stored outputs."""
+    return next((o["data"][MIME] for o in outputs if MIME in o.get("data", {})), None)

@@ -1,0 +1,121 @@
+"""The rules that notebooks and pages keep."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import address
+import execute
+import nbformat
+import pages
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LISTED = re.findall(r"^ +- file: notebooks/(\w+)$", (ROOT / "_toc.yml").read_text(encoding="utf-8"), re.MULTILINE)
+PROVENANCE = {"dataset", "scale", "device", "precision", "torch", "commit", "date", "code", "seconds"}
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def path(request: pytest.FixtureRequest) -> Path:
+    found: Path = request.param
+    return found
+
+
+@pytest.fixture
+def notebook(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)  # type: ignore[no-any-return]
+
+
+def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_it_is_valid_and_names_no_path_of_one_machine(path: Path, notebook: nbformat.NotebookNode) -> None:
+    nbformat.validate(notebook)
+    found = re.search(r"(^|[^A-Za-z.])/(work|root|home|tmp|Users)/\w", path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert not found, found
+
+
+def test_it_opens_in_colab_and_begins_with_the_one_setup_cell(path: Path, notebook: nbformat.NotebookNode) -> None:
+    link = f"https://colab.research.google.com/github/{address.slug()}/blob/main/notebooks/{path.name}"
+    assert f"[Open this page in Colab]({link})" in notebook.cells[0].source
+    setup = code_cells(notebook)[0].source
+    assert f'%pip install -q "git+https://github.com/{address.slug()}"' in setup
+    assert "lesson = notebook.start(" in setup
+    assert all("pip install" not in cell.source for cell in code_cells(notebook)[1:])
+
+
+def test_its_code_is_narrow_enough_for_a_page(notebook: nbformat.NotebookNode) -> None:
+    for cell in code_cells(notebook)[1:]:
+        assert max(map(len, cell.source.splitlines())) <= 88, cell.source
+
+
+def test_it_teaches(path: Path, notebook: nbformat.NotebookNode) -> None:
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    assert "**You will learn**" in text
+    assert "{cite}`page2019`" in text
+    if not path.stem.startswith("A"):
+        for kind in ("Predict", "Code", "Measure"):
+            assert re.search(rf"\*\*\d+\. {kind}\b", text), f"no exercise to {kind.lower()}"
+        assert "<details>" in text
+        assert "## The evidence" in text
+        checked = [cell for cell in code_cells(notebook) if "nbval-check-output" in cell.metadata.get("tags", [])]
+        assert len(checked) >= 2
+    keys = set(re.findall(r"@\w+\{(\w+),", (ROOT / "book" / "references.bib").read_text(encoding="utf-8")))
+    assert set(re.findall(r"\{cite[^}]*\}`(\w+)`", text)) <= keys
+    assert "```{" not in text, "a directive shows raw in Colab"
+
+
+def test_every_figure_has_a_written_alt_text(notebook: nbformat.NotebookNode) -> None:
+    for cell in code_cells(notebook):
+        if "plt.show()" in cell.source or any("image/png" in output.get("data", {}) for output in cell.outputs):
+            alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+            assert len(alt) > 30, cell.source
+
+
+def test_its_outputs_are_whole_and_of_this_version(path: Path, notebook: nbformat.NotebookNode) -> None:
+    if path.stem not in LISTED:
+        assert not any(cell.outputs for cell in code_cells(notebook)), "outputs, but no place in _toc.yml"
+        return
+    where = notebook.metadata.get("cifar_fast", {})
+    assert set(where) == PROVENANCE
+    assert where["code"] == execute.digest(notebook), "the outputs are another version's: run book/execute.py"
+    assert where["scale"] == "small"
+    assert where["dataset"] != "synthetic"
+    assert [cell.execution_count for cell in code_cells(notebook)] == list(range(1, len(code_cells(notebook)) + 1))
+    for cell in code_cells(notebook):
+        assert all(output.output_type != "error" for output in cell.outputs), cell.source
+
+
+def test_every_notebook_of_the_book_is_there() -> None:
+    assert LISTED
+    assert set(LISTED) <= {path.stem for path in NOTEBOOKS}
+
+
+def test_the_generated_pages_are_up_to_date() -> None:
+    for name, text in pages.pages().items():
+        assert (ROOT / "book" / name).read_text(encoding="utf-8") == text, f"{name}: run `make pages`"
+
+
+def test_the_repositorys_address_is_the_same_everywhere() -> None:
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if files.returncode:
+        pytest.skip("not a git checkout")
+    for name in filter(None, files.stdout.split("\0")):
+        text = (ROOT / name).read_bytes().decode("utf-8", "replace") if (ROOT / name).is_file() else ""
+        for found in re.findall(r"(?:https://github\.com/|/github/)([\w-][\w.-]*/[\w-]+)", text):
+            assert found in {address.slug(), "OWNER/NAME", "NAME/REPOSITORY", "x/y"}, f"{name}: {found}"
+
+
+def test_one_command_sets_the_address_for_a_fork(tmp_path: Path) -> None:
+    (tmp_path / "_config.yml").write_text("repository:\n  url: https://github.com/OWNER/NAME\n")
+    (tmp_path / "page.md").write_text("see https://github.com/OWNER/NAME/issues, not OWNER alone")
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\xff")
+    for command in (["init"], ["add", "."]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True, capture_output=True)
+    assert address.move("https://github.com/x/y.git", tmp_path) == ["_config.yml", "page.md"]
+    assert address.slug(tmp_path) == "x/y"
+    assert (tmp_path / "page.md").read_text() == "see https://github.com/x/y/issues, not OWNER alone"
+    with pytest.raises(SystemExit, match="no address of the form"):
+        address.move("x/y", tmp_path)

@@ -1,0 +1,108 @@
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from records import record
+
+from cifar_fast_utils import notebook
+from cifar_fast_utils.data import Dataset
+from cifar_fast_utils.device import SCALES, Scale
+from cifar_fast_utils.errors import UserError
+from cifar_fast_utils.ledger import append
+from cifar_fast_utils.notebook import Lesson
+from cifar_fast_utils.recipe import get
+
+NARROW = Scale("narrow", 4, train_images=1024, test_images=100, epochs=1)
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a notebook would display, as text."""
+    said: list[str] = []
+
+    def display(thing: Any, raw: bool = False) -> None:
+        said.append(thing["text/plain"] if raw else thing.data)
+
+    monkeypatch.setattr(notebook, "display", display)
+    return said
+
+
+def lesson(tiny: Dataset, scale: Scale = NARROW, speed: float = 1e12) -> Lesson:
+    return Lesson(tiny, scale, torch.device("cpu"), "float32", speed)
+
+
+def test_a_lesson_on_a_cpu_is_short_unless_asked_for_the_articles_length(tiny: Dataset) -> None:
+    small = lesson(tiny, SCALES["small"])
+    assert small.recipe("celu") == get("celu@2")
+    assert small.recipe("celu", article=True) == get("celu")
+    assert small.recipe("celu@1") == get("celu@1")
+    assert replace(small, device=torch.device("meta")).recipe("celu") == get("celu")
+    assert lesson(tiny).recipe("celu").epochs == 1
+
+
+def test_minutes_are_flops_over_the_measured_speed(tiny: Dataset) -> None:
+    from cifar_fast_utils.train import count_flops
+
+    recipe = get("final@2")
+    expected = count_flops(recipe, 16) * 2 * (1100 // 512) / 1e9 / 60
+    assert lesson(tiny, SCALES["small"], 1e9).minutes([recipe]) == pytest.approx(expected)
+
+
+def test_a_race_trains_and_shows_each(tiny: Dataset, shown: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    runs = lesson(tiny).race("label_smoothing", "tta")
+    assert [run.recipe.name for run in runs.values()] == ["label_smoothing@1", "tta@1"]
+    (table,) = shown
+    assert table.startswith("On `noise`, which is not CIFAR-10; narrow scale")
+    assert f"{100 * (runs['tta'].tta_accuracy or 0):.2f}" in table
+    assert "minutes here" not in capsys.readouterr().out
+
+
+def test_a_race_that_takes_long_says_so_first(
+    tiny: Dataset, shown: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lesson(tiny, speed=1e4).race("gpu_data")
+    said = capsys.readouterr().out
+    assert re.search(r"This takes about \d+ minutes here.*scale='smoke'", said)
+    assert shown
+
+
+def test_start_says_where_it_is_and_leaves_its_provenance(
+    shown: list[str], monkeypatch: pytest.MonkeyPatch, tiny: Dataset
+) -> None:
+    monkeypatch.setenv(notebook.SCALE_VARIABLE, "smoke")
+    monkeypatch.setattr(notebook, "load", lambda name: tiny)
+    found = notebook.start("final")
+    assert (found.scale.name, found.dataset) == ("smoke", tiny)
+    assert re.search(r"; PyTorch \S+; noise at the smoke scale; \d{4}-\d\d-\d\d; about \S+ minutes", shown[0])
+    assert found.flops_per_second > 1e6
+    output = {"data": {"text/plain": "", notebook.MIME: {"dataset": "noise"}}}
+    assert notebook.provenance([{"text": "hello"}, output]) == {"dataset": "noise"}
+    assert notebook.provenance([]) is None
+    with pytest.raises(UserError, match=r"needs cifar-fast-utils 99\.0 or newer.*restart the kernel"):
+        notebook.start(needs="99.0")
+
+
+def test_the_evidence_of_a_rung_is_the_plans_table_with_the_rung_before(
+    tmp_path: Path, shown: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notebook, "results_folder", lambda: tmp_path)
+    notebook.evidence("celu")
+    assert shown.pop() == "No recorded runs of `celu` yet."
+    plan = 'question = "Which?"\ndataset = "noise"\nscale = "small"\nseeds = 3\ncompare = "before"\n'
+    (tmp_path / "p.toml").write_text(plan + 'rungs = ["label_smoothing@half", "celu@half", "ghost_norm@half"]\n')
+    for seed in range(4):
+        for k, name in enumerate(("label_smoothing@half", "celu@half", "ghost_norm@half")):
+            append(tmp_path / "p.jsonl", record(name, seed, 0.8 + 0.01 * k + 0.001 * seed))
+    notebook.evidence("celu")
+    (said,) = shown
+    assert said.startswith("**Which?**\n\nOn `noise`, which is not CIFAR-10")
+    assert re.findall(r"^\| `(\w+)@half`", said, re.MULTILINE) == ["label_smoothing", "celu"]
+    assert "better" in said
+
+
+def test_the_recorded_runs_are_found() -> None:
+    assert (notebook.results_folder() / "schema.json").exists()
+    assert len(notebook.recorded()) >= 6
