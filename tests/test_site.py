@@ -1,0 +1,144 @@
+"""The built site in a real browser."""
+
+import functools
+import http.server
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin
+
+import address
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).parent.parent
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+         "--disable-sync", "--no-first-run"]  # fmt: skip
+PAGES = [
+    f"{name}.html" for name in re.findall(r"(?:file|root): (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
+]
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: install chromium")
+
+
+class Silent(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built anew with warnings as errors."""
+    out = tmp_path_factory.mktemp("site")
+    book = Path(sys.executable).with_name("jupyter-book")
+    command = [str(book), "build", str(ROOT), "--path-output", str(out), "-W", "--keep-going", "-q"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out / "_build" / "html"
+
+
+@pytest.fixture(scope="module")
+def site(folder: Path) -> Iterator[str]:
+    handler = functools.partial(Silent, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Browser, site: str) -> Iterator[Page]:
+    """A page that may not ask anything of anybody but the site, nor complain."""
+    opened = browser.new_page(viewport={"width": 1200, "height": 900})
+    wrong: list[str] = []
+    opened.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on("request", lambda asked: None if asked.url.startswith((site, "data:")) else wrong.append(asked.url))
+    yield opened
+    opened.close()
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_opens_and_fits_a_telephone(page: Page, site: str, name: str) -> None:
+    page.goto(site + name, wait_until="networkidle")
+    assert page.locator("h1").first.inner_text()
+    page.set_viewport_size({"width": 375, "height": 700})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_has_a_serious_barrier(browser: Browser, site: str, scheme: str) -> None:
+    opened = browser.new_page(color_scheme=scheme)  # type: ignore[arg-type]
+    for name in PAGES:
+        opened.goto(site + name, wait_until="networkidle")
+        assert opened.evaluate("document.documentElement.dataset.theme") == scheme
+        found = Axe().run(opened).response["violations"]
+        serious = [
+            f"{name}: {one['id']}: {one['nodes'][0]['html']}"
+            for one in found
+            if one["impact"] in ("serious", "critical")
+        ]
+        assert serious == []
+    opened.close()
+
+
+def test_search_finds_what_is_there(page: Page, site: str) -> None:
+    page.goto(site + "search.html?q=whitening", wait_until="networkidle")
+    page.locator("#search-results li").first.wait_for(timeout=10_000)
+    assert page.locator("#search-results li").count() >= 1
+
+
+def test_the_dark_switch_works_and_figures_stay_on_white(page: Page, site: str) -> None:
+    page.goto(site + next(name for name in PAGES if name.startswith("notebooks/")), wait_until="networkidle")
+    before = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    for _ in range(3):  # auto, light, dark
+        page.locator(".theme-switch-button:visible").first.click()
+        if page.evaluate("document.documentElement.dataset.theme") == "dark":
+            break
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+    for image in page.locator(".cell_output img").all():
+        assert image.evaluate("image => getComputedStyle(image).backgroundColor") == "rgb(255, 255, 255)"
+
+
+def test_mathematics_is_set_without_a_network(page: Page, site: str) -> None:
+    page.goto(site + next(name for name in PAGES if name.startswith("notebooks/")), wait_until="networkidle")
+    page.locator("mjx-container").first.wait_for(timeout=10_000)
+
+
+def test_every_notebook_opens_in_colab(page: Page, site: str) -> None:
+    for name in PAGES:
+        if name.startswith("notebooks/"):
+            page.goto(site + name, wait_until="networkidle")
+            there = f"https://colab.research.google.com/github/{address.slug()}/blob/main/{name[:-5]}.ipynb"
+            links = [link.get_attribute("href") for link in page.locator("a[href*=colab]").all()]
+            assert len(links) >= 2
+            assert set(links) == {there}
+
+
+def test_every_link_within_the_site_leads_somewhere(folder: Path) -> None:
+    anchors = {page: set(re.findall(r'\bid="([^"]+)"', page.read_text("utf-8"))) for page in folder.rglob("*.html")}
+    for page in anchors:
+        for link in re.findall(r'<a\b[^>]*\bhref="([^"]+)"', page.read_text("utf-8")):
+            if not re.match(r"[a-z]+:", link):
+                where, anchor = urldefrag(urljoin(page.as_uri(), link.replace("&amp;", "&")))
+                there = Path(unquote(where.removeprefix("file://")))
+                assert there.exists(), f"{page.name}: {link}"
+                assert not anchor or there.suffix != ".html" or unquote(anchor) in anchors[there], (
+                    f"{page.name}: {link}"
+                )
