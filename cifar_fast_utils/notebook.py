@@ -7,7 +7,6 @@ hardly at all, which is how the tests run it. `CIFAR_FAST_SCALE` sets the scale 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -30,7 +29,7 @@ from .plan import read_plan
 from .recipe import Recipe, get, with_epochs
 from .record import current_commit, to_record
 from .report import caption, findings, markdown, plan_table, rows, where
-from .run import Run
+from .run import Clock, Run
 from .train import at_scale, count_flops, train, training_step
 
 SCALE_VARIABLE = "CIFAR_FAST_SCALE"
@@ -60,10 +59,10 @@ class Lesson:
         return at_scale(with_epochs(recipe, CPU_EPOCHS) if short else recipe, self.dataset, self.scale)[0]
 
     def minutes(self, recipes: Sequence[Recipe]) -> float:
-        """What training these takes here, by their counted FLOPs."""
+        """What training these takes here, by their counted FLOPs; a DataLoader's work comes on top of it."""
         n = self.scale.train_images or len(self.dataset.train_labels)
-        steps = {recipe: recipe.epochs * (n // recipe.batch_size) for recipe in recipes}
-        flops = sum(count_flops(recipe, self.scale.width) * k for recipe, k in steps.items())
+        steps = [recipe.epochs * (n // recipe.batch_size) for recipe in recipes]
+        flops = sum(count_flops(recipe, self.scale.width) * k for recipe, k in zip(recipes, steps, strict=True))
         return flops / self.flops_per_second / 60
 
     def race(self, *names: str, seed: int = 0, article: bool = False) -> dict[str, Run]:
@@ -125,18 +124,19 @@ def start(*names: str, scale: str | None = None, needs: str = "0.1") -> Lesson:
 
 
 def measured_speed(scale: Scale, device: torch.device, precision: str) -> float:
-    """FLOPs per second of a training step of `final`: the second of two."""
+    """FLOPs per second of a training step of `final`: the best of three, after one that warms up."""
     recipe = get("final")
     network = build_network(recipe, scale.width, precision).to(device)
     optimiser = build_optimiser(network, recipe)
     images = torch.zeros(recipe.batch_size, 3, 32, 32, device=device, dtype=PRECISIONS[precision])
     images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.zeros(recipe.batch_size, dtype=torch.int64, device=device)
-    for _ in range(2):
-        began = time.perf_counter()
-        loss, _ = training_step(network, optimiser, recipe, 1e-3, 1.0, images, labels)
-        loss.item()  # waits for the device
-    return count_flops(recipe, scale.width) / (time.perf_counter() - began)
+    times = []
+    for _ in range(4):
+        with Clock(device) as clock:
+            training_step(network, optimiser, recipe, 1e-3, 1.0, images, labels)
+        times.append(clock.seconds)
+    return count_flops(recipe, scale.width) / min(times[1:])
 
 
 def race_table(runs: dict[str, Run]) -> str:

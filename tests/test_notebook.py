@@ -49,6 +49,7 @@ def test_minutes_are_flops_over_the_measured_speed(tiny: Dataset) -> None:
     recipe = get("final@2")
     expected = count_flops(recipe, 16) * 2 * (1100 // 512) / 1e9 / 60
     assert lesson(tiny, SCALES["small"], 1e9).minutes([recipe]) == pytest.approx(expected)
+    assert lesson(tiny, SCALES["small"], 1e9).minutes([recipe, recipe]) == pytest.approx(2 * expected)
 
 
 def test_a_race_trains_and_shows_each(tiny: Dataset, shown: list[str], capsys: pytest.CaptureFixture[str]) -> None:
