@@ -19,7 +19,7 @@ from IPython.display import Markdown, display
 from . import __version__
 from .beside import beside
 from .data import Dataset, load
-from .device import PRECISIONS, Scale, choose_device, choose_precision, choose_scale, device_name
+from .device import PRECISIONS, Scale, choose_device, choose_precision, choose_scale, device_name, keep_freed_memory
 from .errors import UserError
 from .evidence import by_setting
 from .ledger import Record, Setting, read_folder
@@ -100,6 +100,7 @@ def start(*names: str, scale: str | None = None, needs: str = "0.1") -> Lesson:
             f"this notebook needs cifar-fast-utils {needs} or newer, and {__version__} is installed: run its first "
             "cell's pip line with --upgrade, then restart the kernel"
         )
+    keep_freed_memory()
     device = choose_device()
     chosen = choose_scale(scale or os.environ.get(SCALE_VARIABLE, "auto"), device)
     precision = choose_precision("auto", device)
