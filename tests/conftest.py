@@ -1,6 +1,7 @@
 """What the tests share: small datasets, and the real images where there are any."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     os.environ["CIFAR_FAST_CACHE"] = str(folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """What a test sets is not the next one's."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
