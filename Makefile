@@ -2,6 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+ifneq ($(wildcard $(CIFAR_FAST_DATA)),) # a notebook runs in its own folder
+export CIFAR_FAST_DATA := $(abspath $(CIFAR_FAST_DATA))
+endif
+
 .PHONY: setup train test lint soak bench book pages notebooks address records format clean
 setup: .venv/done
 
@@ -19,7 +23,7 @@ train: setup
 
 test: setup lint
 	$(BIN)/pytest -rs
-	CIFAR_FAST_SCALE=smoke $(BIN)/pytest -p no:cacheprovider --nbval-lax --nbval-cell-timeout 300 notebooks
+	CIFAR_FAST_DATA="$${CIFAR_FAST_DATA:-synthetic}" CIFAR_FAST_SCALE=smoke $(BIN)/pytest -p no:cacheprovider --nbval-lax --nbval-cell-timeout 300 notebooks
 
 lint: setup
 	$(BIN)/ruff check .
