@@ -13,7 +13,8 @@ from cifar_fast_utils.article import ARTICLE
 from cifar_fast_utils.evidence import by_setting, rungs
 from cifar_fast_utils.ledger import read_folder
 from cifar_fast_utils.recipe import LADDER, get
-from cifar_fast_utils.report import markdown, report, where
+from cifar_fast_utils.report import HEAD, caption, cells, report
+from cifar_fast_utils.tables import markdown
 
 ROOT = Path(__file__).parent.parent
 TARGET = 0.85
@@ -23,9 +24,10 @@ DAWNBENCH = [
     ["Kakao Brain, 4 GPUs, with TTA", "37"],
     ["BaiduNet9P, 8 GPUs", "about 45"],
     ["Kakao Brain, 1 GPU, with TTA", "68"],
-    ["the article's single GPU, before", "75"],
-    ["the article's `ema`, 1 GPU", "34"],
-    ["the article's `final`, 1 GPU, with TTA", "26"],
+    *(
+        [f"the article's `{name}`, 1 GPU{tta}", f"{ARTICLE[name][0]:g}"]
+        for name, tta in (("baseline", ""), ("ema", ""), ("final", ", with TTA"))
+    ),
 ]
 SINCE = [
     ["Page's recipe, re-run", "14.0", "A100", "1.14", "94.09 (n = 300)"],
@@ -62,21 +64,7 @@ def leaderboard() -> str:
     ]
     for setting, records in by_setting(read_folder(ROOT / "book" / "results")[0]).items():
         found = sorted(rungs(records), key=lambda rung: -rung.interval.mean)
-        lines = [
-            [
-                f"`{rung.recipe.name}`",
-                f"{rung.recipe.epochs:g}",
-                str(rung.n),
-                f"{rung.interval.mean:.2f}",
-                f"{rung.interval.low:.2f} to {rung.interval.high:.2f}" if rung.n > 1 else "",
-                f"{rung.seconds('train'):.0f}",
-                str(rung.threads),
-                f"{rung.flops / 1e15:.3g}",
-            ]
-            for rung in found
-        ]
-        head = ["recipe", "epochs", "n", "accuracy", "95% interval", "train s", "threads", "PFLOP"]
-        parts += [f"{where(setting)}.", markdown(head, lines)]
+        parts += [caption(setting, found), markdown(HEAD, [cells(rung) for rung in found])]
     return "\n\n".join(parts) + "\n"
 
 

@@ -10,8 +10,8 @@ from scipy import stats
 from .evidence import by_setting, rung
 from .ledger import Record, setting_of
 from .recipe import from_dict
-from .report import markdown
 from .stats import Interval
+from .tables import markdown
 
 
 def beside(run: Record, records: Sequence[Record]) -> str:

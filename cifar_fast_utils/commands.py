@@ -100,8 +100,7 @@ def shares(chosen: argparse.Namespace) -> None:
     from .data import load
     from .device import choose_device, choose_precision, choose_scale
     from .files import check_writable, whole
-    from .report import shares_table
-    from .shares import measure
+    from .shares import measure, shares_table
 
     if chosen.json:
         check_writable(chosen.json)

@@ -18,9 +18,9 @@ from .errors import UserError
 from .files import check_writable
 from .ledger import Record, Setting, append, read_folder, setting_of
 from .plan import Plan, missing
-from .recipe import Recipe, get, with_epochs
+from .recipe import Recipe, with_epochs
 from .record import current_commit, to_record
-from .train import at_scale, train
+from .train import data_at, recipe_at, train
 
 Work = list[tuple[Recipe, int]]
 """Recipes and seeds, in the order to run them."""
@@ -64,13 +64,14 @@ class Job:
 
     def warm_up(self, recipe: Recipe) -> None:
         """A few steps, thrown away: enough to have all imported, kernels chosen and memory pools filled."""
-        self(replace(with_epochs(recipe, recipe.epochs / 1000), name="warm-up"), 0)
+        at_any_length = replace(self, scale=replace(self.scale, epochs=None))
+        at_any_length(replace(with_epochs(recipe, recipe.epochs / 1000), name="warm-up"), 0)
 
     def setting(self) -> Setting:
         """What the records will say of where they were made, when asked on the machine that makes them."""
         on = choose_device(self.device)
         self._set_threads()
-        digest = at_scale(get("final"), self.dataset, self.scale)[1].digest
+        digest = data_at(self.scale, self.dataset).digest
         return Setting(
             self.dataset.name, digest, self.scale.name, device_name(on), choose_precision(self.precision, on)
         )
@@ -115,7 +116,7 @@ def to_do(plan: Plan, dataset: Dataset, records: list[Record], setting: Setting)
     if dataset.name != plan.dataset:
         raise UserError(f"the plan is for '{plan.dataset}', but the images found are '{dataset.name}': see --data")
     scale = SCALES[plan.scale]
-    return missing([(at_scale(recipe, dataset, scale)[0], seed) for recipe, seed in plan.runs()], records, setting)
+    return missing([(recipe_at(scale, recipe), seed) for recipe, seed in plan.runs()], records, setting)
 
 
 def carry_out(plan: Plan, ledger: Path, dataset: Dataset, engine: Engine, progress: bool = True) -> int:

@@ -21,16 +21,16 @@ from .beside import beside
 from .data import Dataset, load
 from .device import PRECISIONS, Scale, choose_device, choose_precision, choose_scale, device_name, keep_freed_memory
 from .errors import UserError
-from .evidence import by_setting
 from .ledger import Record, Setting, read_folder
 from .network import build_network
 from .optimiser import build_optimiser
 from .plan import read_plan
 from .recipe import Recipe, get, with_epochs
 from .record import current_commit, to_record
-from .report import caption, findings, markdown, plan_table, rows, where
+from .report import plan_tables, told, where
 from .run import Clock, Run
-from .train import at_scale, count_flops, train, training_step
+from .tables import markdown
+from .train import count_flops, recipe_at, train, training_step
 
 SCALE_VARIABLE = "CIFAR_FAST_SCALE"
 CPU_EPOCHS = 2.0
@@ -56,13 +56,12 @@ class Lesson:
         """The recipe at a lesson's length, or, if asked for, at the article's; `NAME@EPOCHS` is taken at its word."""
         recipe = get(name)
         short = self.device.type == "cpu" and self.scale.epochs is None and not article and "@" not in name
-        return at_scale(with_epochs(recipe, CPU_EPOCHS) if short else recipe, self.dataset, self.scale)[0]
+        return recipe_at(self.scale, with_epochs(recipe, CPU_EPOCHS) if short else recipe)
 
     def minutes(self, recipes: Sequence[Recipe]) -> float:
         """What training these takes here, by their counted FLOPs; a DataLoader's work comes on top of it."""
         n = self.scale.train_images or len(self.dataset.train_labels)
-        steps = [recipe.epochs * (n // recipe.batch_size) for recipe in recipes]
-        flops = sum(count_flops(recipe, self.scale.width) * k for recipe, k in zip(recipes, steps, strict=True))
+        flops = sum(count_flops(r, self.scale.width) * r.epochs * (n // r.batch_size) for r in recipes)
         return flops / self.flops_per_second / 60
 
     def race(self, *names: str, seed: int = 0, article: bool = False) -> dict[str, Run]:
@@ -177,19 +176,14 @@ def evidence(*rungs: str) -> None:
     records = recorded()
     for path in sorted(results_folder().glob("*.toml")):
         plan = read_plan(path)
-        for setting, theirs in by_setting(records).items():
-            if setting.scale != plan.scale or setting.dataset != plan.dataset:
-                continue
-            table = rows(plan, theirs)
+        for setting, table in plan_tables(plan, records):
             wanted = [k for k, row in enumerate(table) if row.recipe.name.split("@")[0] in rungs and row.rung]
             before = [k - 1 for k in wanted if plan.compare == "before" and k and table[k - 1].rung]
             first = [0] if plan.compare == "first" and wanted and table[0].rung else []
             kept = [table[k] for k in sorted({*wanted, *before, *first})]
             if wanted:
                 shown = True
-                here = [row.rung for row in kept if row.rung]
-                parts = [f"**{plan.question}**", caption(setting, here), plan_table(plan, kept), findings(kept)]
-                display(Markdown("\n\n".join(part for part in parts if part)))
+                display(Markdown("\n\n".join([f"**{plan.question}**", *told(plan, setting, kept)])))
     if not shown:
         display(Markdown(f"No recorded runs of {', '.join(f'`{name}`' for name in rungs)} yet."))
 

@@ -9,16 +9,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from .device import SCALES
 from .evidence import Rung, by_setting, compare, rung, same_on_shared_seeds
 from .evidence import rungs as rungs_of
 from .ledger import Record, Setting, read_folder
 from .plan import Plan, read_plan
-from .recipe import Recipe, with_epochs
-from .shares import PHASES
+from .recipe import Recipe
+from .shares import shares_table
 from .stats import Difference, holm, interval, p_at_least, verdict
+from .tables import markdown
+from .train import recipe_at
 
 DATASETS = {"cifar10": "CIFAR-10"}
 """How a caption calls a dataset; any other goes by its own name, quoted as code."""
@@ -38,8 +39,7 @@ class Row:
 
 def rows(plan: Plan, records: Sequence[Record]) -> list[Row]:
     """The plan's rungs as the records of one setting show them; Holm's correction runs over all its verdicts."""
-    epochs = SCALES[plan.scale].epochs
-    recipes = [with_epochs(recipe, epochs) if epochs else recipe for recipe in plan.recipes()]
+    recipes = [recipe_at(SCALES[plan.scale], recipe) for recipe in plan.recipes()]
     rungs = [rung(recipe, records) for recipe in recipes]
     other = {"none": rungs, "before": rungs[:1] + rungs[:-1], "first": rungs[:1] * len(rungs)}[plan.compare]
     differences = [
@@ -52,7 +52,7 @@ def rows(plan: Plan, records: Sequence[Record]) -> list[Row]:
         if new and old and found:
             said = verdict(found, worth=plan.worth, p=next(adjusted), unit=" points")
             same = same_on_shared_seeds(new, old)
-            if same > 1 and new.records != old.records:
+            if same > 2 and new.records != old.records:
                 said = f"no difference larger than 0 points shown (the same to the image on each of {same} seeds)"
         table.append(Row(recipe, new, old.recipe.name if old and found else "", found, said))
     return table
@@ -76,36 +76,58 @@ def caption(setting: Setting, rungs: Sequence[Rung]) -> str:
     )
 
 
+HEAD = ["rung", "epochs", "n", "accuracy", "interval", "sd", "no TTA", "train s", "train_eval s", "cold s", "PFLOP"]
+
+
+def cells(rung: Rung) -> list[str]:
+    """A rung's figures, under `HEAD`."""
+    mean = rung.interval
+    return [
+        f"`{rung.recipe.name}`",
+        f"{rung.recipe.epochs:g}",
+        str(mean.n),
+        f"{mean.mean:.2f}",
+        f"{mean.low:.2f} to {mean.high:.2f}" if mean.n > 1 else "",
+        f"{mean.sd:.2f}" if mean.n > 1 else "",
+        f"{interval(rung.plain_points).mean:.2f}" if rung.recipe.tta else "",
+        *(f"{rung.seconds(clock):.1f}" for clock in ("train", "train_eval", "cold")),
+        f"{rung.flops / 1e15:.3g}",
+    ]
+
+
 def plan_table(plan: Plan, rows: Sequence[Row]) -> str:
-    """The plan's table for one setting."""
-    head = ["rung", "epochs", "n", "accuracy", "interval", "sd", "no TTA", "train s", "train_eval s", "cold s", "PFLOP"]
+    """The plan's table for one setting, of the rungs that have runs."""
+    head, lines = list(HEAD), []
     if plan.target:
         head.append(f"p of {plan.target:.0%}")
     if plan.compare != "none":
         head += [f"against {plan.compare}", "verdict"]
-    lines = []
     for row in rows:
-        if row.rung is None:
-            continue
-        mean = row.rung.interval
-        cells = [
-            f"`{row.recipe.name}`",
-            f"{row.recipe.epochs:g}",
-            str(mean.n),
-            f"{mean.mean:.2f}",
-            f"{mean.low:.2f} to {mean.high:.2f}" if mean.n > 1 else "",
-            f"{mean.sd:.2f}" if mean.n > 1 else "",
-            f"{interval(row.rung.plain_points).mean:.2f}" if row.recipe.tta else "",
-            *(f"{row.rung.seconds(clock):.1f}" for clock in ("train", "train_eval", "cold")),
-            f"{row.rung.flops / 1e15:.3g}",
-        ]
-        if plan.target:
-            p = p_at_least(row.rung.points, 100 * plan.target)
-            cells.append("" if math.isnan(p) else f"{p:.2g}")
-        if plan.compare != "none":
-            cells += [signed(row.difference), row.verdict]
-        lines.append(cells)
+        if row.rung:
+            line = cells(row.rung)
+            if plan.target:
+                p = p_at_least(row.rung.points, 100 * plan.target)
+                line.append("" if math.isnan(p) else f"{p:.2g}")
+            if plan.compare != "none":
+                line += [signed(row.difference), row.verdict]
+            lines.append(line)
     return markdown(head, lines)
+
+
+def plan_tables(plan: Plan, records: Sequence[Record]) -> list[tuple[Setting, list[Row]]]:
+    """The plan's rows in each of its settings, that is on its dataset and at its scale, that has a run of it."""
+    tables = [
+        (setting, rows(plan, theirs))
+        for setting, theirs in by_setting(records).items()
+        if (setting.dataset, setting.scale) == (plan.dataset, plan.scale)
+    ]
+    return [(setting, table) for setting, table in tables if any(row.rung for row in table)]
+
+
+def told(plan: Plan, setting: Setting, rows: Sequence[Row]) -> list[str]:
+    """Rows as paragraphs: where they come from, the table, what it comes to."""
+    parts = [caption(setting, [row.rung for row in rows if row.rung]), plan_table(plan, rows), findings(rows)]
+    return [part for part in parts if part]
 
 
 def signed(found: Difference | None) -> str:
@@ -114,20 +136,6 @@ def signed(found: Difference | None) -> str:
         return ""
     bounds = f" ({found.low:+.2f} to {found.high:+.2f})" if math.isfinite(found.low) else ""
     return f"{found.mean:+.2f}{bounds}".replace("-", "−")
-
-
-def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns line up as plain text too; numbers to the right, words to the left."""
-    columns = list(zip(head, *lines, strict=True))
-    widths = [max(3, *map(len, column)) for column in columns]
-    left = [not all(re.match(r"[\d+−]|$", cell) for cell in column[1:]) for column in columns]
-
-    def line(cells: Sequence[str]) -> str:
-        sized = zip(cells, widths, left, strict=True)
-        return "| " + " | ".join(cell.ljust(w) if to_left else cell.rjust(w) for cell, w, to_left in sized) + " |"
-
-    rule = ["-" * w if to_left else "-" * (w - 1) + ":" for w, to_left in zip(widths, left, strict=True)]
-    return "\n".join([line(head), line(rule), *map(line, lines)])
 
 
 def findings(rows: Sequence[Row]) -> str:
@@ -144,19 +152,6 @@ def findings(rows: Sequence[Row]) -> str:
         if kind in said:
             lines += [f"{heading}:", "", *(f"- {one}" for one in said[kind]), ""]
     return "\n".join(lines).rstrip()
-
-
-def shares_table(figures: dict[str, Any]) -> str:
-    """Where the time of each rung went, as `shares.measure` found it: percent of the run, seconds, FLOPs per image."""
-    head = ["rung", *(f"{phase} %" for phase in PHASES), "run s", "MFLOP per image"]
-    lines = []
-    for name, found in figures["rungs"].items():
-        run = math.fsum(found[phase] for phase in PHASES)
-        shares = [f"{100 * found[phase] / run:.1f}" for phase in PHASES]
-        lines.append([f"`{name}`", *shares, f"{run:.0f}", f"{found['flops_per_image'] / 1e6:.1f}"])
-    where = f"{figures['dataset']}; {figures['scale']} scale; {figures['device']}, {figures['precision']}"
-    how = f"{figures['threads']} threads, medians of {figures['steps']} steps, {figures['started'][:10]}."
-    return f"{where}; {how}\n\n{markdown(head, lines)}"
 
 
 PREFACE = """\
@@ -226,13 +221,10 @@ def report(folder: Path, target: float = 0.94) -> str:
     for path in sorted(folder.glob("*.toml")):
         plan = read_plan(path)
         parts.append(f"## {plan.question}")
-        for setting, theirs in by_setting(records).items():
-            table = rows(plan, theirs)
-            rungs = [row.rung for row in table if row.rung]
-            if rungs and setting.scale == plan.scale and setting.dataset == plan.dataset:
-                parts += [caption(setting, rungs), plan_table(plan, table), findings(table)]
-                if absent := [f"`{row.recipe.name}`" for row in table if not row.rung]:
-                    parts.append(f"No runs yet of {', '.join(absent)}.")
+        for setting, table in plan_tables(plan, records):
+            parts += told(plan, setting, table)
+            if absent := [f"`{row.recipe.name}`" for row in table if not row.rung]:
+                parts.append(f"No runs yet of {', '.join(absent)}.")
         if parts[-1].startswith("##"):
             parts.append(f"No runs of `{path.name}` yet.")
     for path in sorted(folder.glob("shares*.json")):
@@ -242,4 +234,4 @@ def report(folder: Path, target: float = 0.94) -> str:
             parts += [f"## Time to {target:.1%}", f"{where(setting)}.", found]
     if damaged:
         parts += ["## Lines that are no records", "\n".join(f"- {line}" for line in damaged)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(parts) + "\n"

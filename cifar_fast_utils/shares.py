@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -23,7 +24,8 @@ from .optimiser import build_average, build_optimiser, set_rate
 from .recipe import LADDER, Recipe, get
 from .record import current_commit
 from .run import Clock
-from .train import at_scale, count_flops, epochs_of, whitening_layer
+from .tables import markdown
+from .train import count_flops, data_at, epochs_of, recipe_at, whitening_layer
 
 PHASES = ("data", "forward", "backward", "optimiser", "evaluation")
 RATE = 1e-3
@@ -84,10 +86,9 @@ def measure(
 ) -> dict[str, Any]:
     """`shares_of` each rung of the ladder, one after the other on this machine, with all that names the measurement."""
     keep_freed_memory()
-    rungs = {}
+    rungs, data = {}, data_at(scale, dataset)
     for name in tqdm(LADDER, desc="rungs", disable=not progress, leave=False):
-        recipe, data = at_scale(get(name), dataset, scale)
-        rungs[name] = shares_of(recipe, data, scale.width, device, precision, steps)
+        rungs[name] = shares_of(recipe_at(scale, get(name)), data, scale.width, device, precision, steps)
     return {
         "dataset": dataset.name,
         "scale": scale.name,
@@ -100,3 +101,16 @@ def measure(
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "rungs": rungs,
     }
+
+
+def shares_table(figures: dict[str, Any]) -> str:
+    """Where the time of each rung went, as `shares.measure` found it: percent of the run, seconds, FLOPs per image."""
+    head = ["rung", *(f"{phase} %" for phase in PHASES), "run s", "MFLOP per image"]
+    lines = []
+    for name, found in figures["rungs"].items():
+        run = math.fsum(found[phase] for phase in PHASES)
+        shares = [f"{100 * found[phase] / run:.1f}" for phase in PHASES]
+        lines.append([f"`{name}`", *shares, f"{run:.0f}", f"{found['flops_per_image'] / 1e6:.1f}"])
+    where = f"{figures['dataset']}; {figures['scale']} scale; {figures['device']}, {figures['precision']}"
+    how = f"{figures['threads']} threads, medians of {figures['steps']} steps, {figures['started'][:10]}."
+    return f"{where}; {how}\n\n{markdown(head, lines)}"

@@ -103,13 +103,16 @@ def training_step(
     return loss.detach(), (logits.detach().argmax(1) == labels).sum()
 
 
-def at_scale(recipe: Recipe, dataset: Dataset, scale: Scale) -> tuple[Recipe, Dataset]:
-    """What a run at this scale trains by and on: at the smoke scale a shorter recipe and the first of the images."""
+def recipe_at(scale: Scale, recipe: Recipe) -> Recipe:
+    """What a run at this scale trains by: at the smoke scale a shorter recipe."""
+    return with_epochs(recipe, scale.epochs) if scale.epochs and scale.epochs != recipe.epochs else recipe
+
+
+def data_at(scale: Scale, dataset: Dataset) -> Dataset:
+    """What a run at this scale trains on: at the smoke scale the first of the images."""
     if scale.train_images and scale.test_images:
-        dataset = dataset.subset(scale.train_images, scale.test_images)
-    if scale.epochs and scale.epochs != recipe.epochs:
-        recipe = with_epochs(recipe, scale.epochs)
-    return recipe, dataset
+        return dataset.subset(scale.train_images, scale.test_images)
+    return dataset
 
 
 def train(
@@ -135,7 +138,7 @@ def train(
     precision = choose_precision(precision, on)
     dtype = PRECISIONS[precision]
     size = scale if isinstance(scale, Scale) else choose_scale(scale, on)
-    recipe, data = at_scale(recipe, dataset, size)
+    recipe, data = recipe_at(size, recipe), data_at(size, dataset)
     n, batch_size = len(data.train_labels), recipe.batch_size
     if n < batch_size:
         raise UserError(f"a batch of {batch_size} is larger than the data: {n} training images")

@@ -49,8 +49,8 @@ ORDER = [
     "__init__", "errors", "recipe", "article", "files", "sources", "synthetic", "data", "device", "augment", "host",
     "layers", "whitening", "network", "graph", "optimiser", "evaluate", "run", "train", "record", "weights", "schema",
     "ledger",
-    "check", "plan", "experiment", "ray_engine", "stats", "evidence", "shares", "report", "beside", "plots", "info",
-    "bench", "notebook", "arguments", "commands", "cli", "__main__",
+    "check", "plan", "experiment", "ray_engine", "stats", "evidence", "tables", "shares", "report", "beside", "plots",
+    "info", "bench", "notebook", "arguments", "commands", "cli", "__main__",
 ]  # fmt: skip
 
 

@@ -16,7 +16,8 @@ from cifar_fast_utils.evidence import by_setting, compare, rung, rungs, same_on_
 from cifar_fast_utils.ledger import append, read_folder
 from cifar_fast_utils.plan import Plan
 from cifar_fast_utils.recipe import get
-from cifar_fast_utils.report import at_target, family, findings, lengths, markdown, plan_table, report, rows
+from cifar_fast_utils.report import at_target, family, findings, lengths, plan_table, report, rows
+from cifar_fast_utils.tables import markdown
 
 DRAW = np.random.default_rng(0)
 

@@ -10,7 +10,8 @@ from cifar_fast_utils import shares
 from cifar_fast_utils.data import Dataset
 from cifar_fast_utils.device import Scale
 from cifar_fast_utils.recipe import LADDER, get, with_epochs
-from cifar_fast_utils.report import report, shares_table
+from cifar_fast_utils.report import report
+from cifar_fast_utils.shares import shares_table
 from cifar_fast_utils.train import count_flops, train
 
 CPU = torch.device("cpu")
