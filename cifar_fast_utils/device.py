@@ -123,12 +123,18 @@ def device_name(device: torch.device) -> str:
 
 
 def processor() -> str:
-    """The processor's name as the system gives it."""
+    """The processor's name as the system gives it; on Linux with its family and model, where there are such.
+
+    Virtual machines call processors of several generations by one name, and these are not to be compared as one.
+    """
     if sys.platform == "linux":
         with open("/proc/cpuinfo") as lines:
-            names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-        if names:
-            return names[0]
+            pairs = [[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]
+        about = dict(reversed(pairs))  # the first processor's
+        if "model name" in about:
+            if "cpu family" in about and "model" in about:
+                return f"{about['model name']} (family {about['cpu family']}, model {about['model']})"
+            return about["model name"]
     return platform.processor() or platform.machine()
 
 

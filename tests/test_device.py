@@ -1,4 +1,7 @@
+import re
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -82,3 +85,13 @@ def test_auto_precision_is_not_slower_than_float32_here() -> None:
         return min(times)
 
     assert seconds(dtype) < seconds(torch.float32)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux says of the processor")
+def test_a_processors_name_tells_its_generation() -> None:
+    told = Path("/proc/cpuinfo").read_text()
+    found = {key: re.search(rf"^{key}\s*: (.*)$", told, re.MULTILINE) for key in ("model name", "cpu family", "model")}
+    if not all(found.values()):
+        pytest.skip("this processor has no family and model")
+    name, family, model = (match.group(1) for match in found.values() if match)
+    assert d.processor() == f"{name} (family {family}, model {model})"
