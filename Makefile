@@ -1,4 +1,4 @@
-# make setup | train | test | soak | bench | book | pages | notebooks | address | records | format | clean
+# make setup | train | test | soak | bench | book | pages | notebooks | links | address | records | format | clean
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -6,7 +6,7 @@ ifneq ($(wildcard $(CIFAR_FAST_DATA)),) # a notebook runs in its own folder
 export CIFAR_FAST_DATA := $(abspath $(CIFAR_FAST_DATA))
 endif
 
-.PHONY: setup train test lint soak bench book pages notebooks address records format clean
+.PHONY: setup train test lint soak bench book pages notebooks links address records format clean
 setup: .venv/done
 
 .venv/done: pyproject.toml requirements.txt constraints.txt
@@ -47,6 +47,9 @@ pages: setup  # those that are made from the recorded runs and the notebooks
 notebooks: setup  # run them all and store what comes out, on the images that CIFAR_FAST_DATA names
 	$(BIN)/python book/execute.py notebooks/*.ipynb
 	$(BIN)/python book/pages.py
+
+links: setup pages  # do the links that leave the site lead somewhere? Needs the network
+	$(BIN)/jupyter-book build . --builder linkcheck --path-output out/links -q
 
 address: setup  # make address URL=https://github.com/NAME/REPOSITORY
 	$(BIN)/python book/address.py $(URL)

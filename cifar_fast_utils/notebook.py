@@ -37,6 +37,9 @@ CPU_EPOCHS = 2.0
 """A lesson's length on a CPU."""
 MIME = "application/vnd.cifar-fast+json"
 """Under which the provenance of a page travels with its outputs."""
+AFTER_A_RESET = (
+    "If a later cell says that a name is not defined, the runtime was reset: run all cells again, from here on."
+)
 TOO_LONG = 10
 """Minutes that nobody should start without having been told."""
 
@@ -119,7 +122,7 @@ def start(*names: str, scale: str | None = None, needs: str = "0.1") -> Lesson:
         f"{facts['device']}, {precision}; PyTorch {torch.__version__}; {dataset.name} at the {chosen.name} scale; "
         f"{facts['date']}" + (f"; about {max(minutes, 0.1):.2g} minutes of training" if names else "")
     )
-    display({"text/plain": line, MIME: facts}, raw=True)
+    display({"text/plain": f"{line}\n{AFTER_A_RESET}", MIME: facts}, raw=True)
     return lesson
 
 
