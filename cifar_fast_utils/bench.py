@@ -28,6 +28,7 @@ from .recipe import Recipe, get
 from .record import current_commit
 from .train import count_flops, training_step
 
+CPU = torch.device("cpu")
 WIDTH = 64
 IMAGES = 50_000
 EPOCHS = 24
@@ -46,15 +47,17 @@ def median_seconds(sides: dict[str, Callable[[], object]], repeats: int) -> dict
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def a_step(recipe: Recipe, precision: str, channels_last: bool = True) -> Callable[[], object]:
-    """One full-width training step, forward, backward and optimiser, on a batch that is there already."""
-    network = build_network(recipe, WIDTH, precision)
-    images = torch.randn(recipe.batch_size, 3, 32, 32).to(PRECISIONS[precision])
+def a_step(
+    recipe: Recipe, precision: str, width: int = WIDTH, device: torch.device = CPU, channels_last: bool = True
+) -> Callable[[], object]:
+    """One training step, forward, backward and optimiser, on a batch that is there already."""
+    network = build_network(recipe, width, precision).to(device)
+    images = torch.randn(recipe.batch_size, 3, 32, 32, device=device).to(PRECISIONS[precision])
     if channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
     else:
         network = network.to(memory_format=torch.contiguous_format)
-    labels = torch.randint(10, (recipe.batch_size,))
+    labels = torch.randint(10, (recipe.batch_size,), device=device)
     optimiser = build_optimiser(network, recipe)
     return lambda: training_step(network, optimiser, recipe, 1e-3, 1.0, images, labels)
 
@@ -70,7 +73,7 @@ def augmentations(images: Tensor, labels: Tensor, dtype: torch.dtype) -> dict[st
     loader = host.loader(on_host, labels, recipe, generator)
     return {
         "in groups": lambda: [None for _ in augment.batches(padded, labels, recipe, generator)],
-        "DataLoader": lambda: [None for _ in host.batches(loader, torch.device("cpu"), dtype)],
+        "DataLoader": lambda: [None for _ in host.batches(loader, CPU, dtype)],
     }
 
 
@@ -78,13 +81,12 @@ def bench(repeats: int) -> dict[str, float | str]:
     """Measure on the CPU, print a line for each figure, and return them all."""
     keep_freed_memory()
     torch.manual_seed(0)
-    cpu = torch.device("cpu")
-    precision = choose_precision("auto", cpu)
+    precision = choose_precision("auto", CPU)
     dtype = PRECISIONS[precision]
     recipe = get("final")
     n, gflop = recipe.batch_size, count_flops(recipe, WIDTH) / 1e9
     figures: dict[str, float | str] = {
-        "device": device_name(cpu), "threads": torch.get_num_threads(), "precision": precision,
+        "device": device_name(CPU), "threads": torch.get_num_threads(), "precision": precision,
         "torch": torch.__version__, "repeats": repeats,
         "commit": current_commit() or "unknown",
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),

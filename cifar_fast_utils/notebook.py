@@ -17,20 +17,19 @@ import torch
 from IPython.display import Markdown, display
 
 from . import __version__
+from .bench import a_step
 from .beside import beside
 from .data import Dataset, load
-from .device import PRECISIONS, Scale, choose_device, choose_precision, choose_scale, device_name, keep_freed_memory
+from .device import Scale, choose_device, choose_precision, choose_scale, device_name, keep_freed_memory
 from .errors import UserError
 from .ledger import Record, Setting, read_folder
-from .network import build_network
-from .optimiser import build_optimiser
 from .plan import read_plan
 from .recipe import Recipe, get, with_epochs
 from .record import current_commit, to_record
 from .report import plan_tables, told, where
 from .run import Clock, Run
 from .tables import markdown
-from .train import count_flops, recipe_at, train, training_step
+from .train import count_flops, recipe_at, train
 
 SCALE_VARIABLE = "CIFAR_FAST_SCALE"
 CPU_EPOCHS = 2.0
@@ -129,15 +128,11 @@ def start(*names: str, scale: str | None = None, needs: str = "0.1") -> Lesson:
 def measured_speed(scale: Scale, device: torch.device, precision: str) -> float:
     """FLOPs per second of a training step of `final`: the best of three, after one that warms up."""
     recipe = get("final")
-    network = build_network(recipe, scale.width, precision).to(device)
-    optimiser = build_optimiser(network, recipe)
-    images = torch.zeros(recipe.batch_size, 3, 32, 32, device=device, dtype=PRECISIONS[precision])
-    images = images.contiguous(memory_format=torch.channels_last)
-    labels = torch.zeros(recipe.batch_size, dtype=torch.int64, device=device)
+    step = a_step(recipe, precision, scale.width, device)
     times = []
     for _ in range(4):
         with Clock(device) as clock:
-            training_step(network, optimiser, recipe, 1e-3, 1.0, images, labels)
+            step()
         times.append(clock.seconds)
     return count_flops(recipe, scale.width) / min(times[1:])
 
