@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -168,22 +168,31 @@ def recorded() -> list[Record]:
     return read_folder(results_folder())[0]
 
 
-def evidence(*rungs: str) -> None:
-    """Show what the recorded runs say of these rungs: each plan's table that has one, by setting, with verdicts."""
+def evidence(*rungs: str, plan: str = "*") -> None:
+    """Show what the recorded runs say of these rungs: the tables of the plans that compare them, with verdicts.
+
+    Each is a plan's table in one setting, cut to these rungs and what they are compared with. `plan="lengths"` shows
+    that plan's tables whole.
+    """
     shown = False
     records = recorded()
-    for path in sorted(results_folder().glob("*.toml")):
-        plan = read_plan(path)
-        for setting, table in plan_tables(plan, records):
-            wanted = [k for k, row in enumerate(table) if row.recipe.name.split("@")[0] in rungs and row.rung]
-            before = [k - 1 for k in wanted if plan.compare == "before" and k and table[k - 1].rung]
-            first = [0] if plan.compare == "first" and wanted and table[0].rung else []
-            kept = [table[k] for k in sorted({*wanted, *before, *first})]
+    for path in sorted(results_folder().glob(f"{plan}.toml")):
+        found = read_plan(path)
+        if plan == "*" and found.compare == "none":
+            continue
+        for setting, table in plan_tables(found, records):
+            recorded_rows = [k for k, row in enumerate(table) if row.rung]
+            wanted = [k for k in recorded_rows if plan != "*" or table[k].recipe.name.split("@")[0] in rungs]
+            others = {max(k - 1, 0) if found.compare == "before" else 0 for k in wanted} & {*recorded_rows} - {*wanted}
             if wanted:
                 shown = True
-                display(Markdown("\n\n".join([f"**{plan.question}**", *told(plan, setting, kept)])))
+                # What they are compared with stands there for its figures: its own verdict is of another comparison.
+                bare = {k: replace(table[k], against="", difference=None, verdict="") for k in others}
+                kept = [bare.get(k, table[k]) for k in sorted({*wanted, *others})]
+                display(Markdown("\n\n".join([f"**{found.question}**", *told(found, setting, kept)])))
     if not shown:
-        display(Markdown(f"No recorded runs of {', '.join(f'`{name}`' for name in rungs)} yet."))
+        of = ", ".join(f"`{name}`" for name in rungs) or f"the plan `{plan}`"
+        display(Markdown(f"No recorded runs of {of} yet."))
 
 
 def provenance(outputs: Sequence[Any]) -> dict[str, Any] | None:

@@ -103,6 +103,17 @@ def test_the_evidence_of_a_rung_is_the_plans_table_with_the_rung_before(
     assert said.startswith("**Which?**\n\nOn `noise`, which is not CIFAR-10")
     assert re.findall(r"^\| `(\w+)@half`", said, re.MULTILINE) == ["label_smoothing", "celu"]
     assert "better" in said
+    shown.clear()
+    notebook.evidence("ghost_norm")
+    assert "`label_smoothing" not in shown[0]  # what the rung before was compared with is another page's
+    (tmp_path / "lengths.toml").write_text(plan.replace('"before"', '"none"') + 'rungs = ["celu@half", "celu"]\n')
+    shown.clear()
+    notebook.evidence("celu")
+    assert len(shown) == 1  # a plan that compares nothing is shown where it is asked for
+    notebook.evidence(plan="lengths")
+    assert re.findall(r"^\| `(\w+)@half`", shown[1], re.MULTILINE) == ["celu"]
+    notebook.evidence(plan="nothing")
+    assert shown[2] == "No recorded runs of the plan `nothing` yet."
 
 
 def test_the_recorded_runs_are_found() -> None:
