@@ -61,10 +61,13 @@ def leaderboard() -> str:
         "Each on the clock of its authors.",
         markdown(["recipe", "seconds to 94%", "on", "PFLOP", "accuracy"], SINCE),
         "## Measured here",
+        "Recipes at their own length. Shorter trainings, and what they tell, are in [the evidence](report.md).",
     ]
     for setting, records in by_setting(read_folder(ROOT / "book" / "results")[0]).items():
-        found = sorted(rungs(records), key=lambda rung: -rung.interval.mean)
-        parts += [caption(setting, found), markdown(HEAD, [cells(rung) for rung in found])]
+        whole = [rung for rung in rungs(records) if "@" not in rung.recipe.name]
+        if whole:
+            ranked = sorted(whole, key=lambda rung: -rung.interval.mean)
+            parts += [caption(setting, ranked), markdown(HEAD, [cells(rung) for rung in ranked])]
     return "\n\n".join(parts) + "\n"
 
 

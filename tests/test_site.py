@@ -139,6 +139,14 @@ def test_no_markdown_shows_raw(folder: Path) -> None:
         assert "{cite" not in text, page.name
 
 
+def test_links_to_the_glossary_stay_within_the_site(folder: Path) -> None:
+    for name in PAGES:
+        if name.startswith("notebooks/"):
+            text = (folder / name).read_text("utf-8")
+            assert "../book/glossary.html#" in text
+            assert "blob/main/book/" not in text
+
+
 def test_every_link_within_the_site_leads_somewhere(folder: Path) -> None:
     anchors = {page: set(re.findall(r'\bid="([^"]+)"', page.read_text("utf-8"))) for page in folder.rglob("*.html")}
     for page in anchors:
