@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import UserError
 from .ledger import Record, Setting, setting_of
-from .recipe import Recipe, get
+from .recipe import Recipe, from_dict, get
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -98,6 +98,7 @@ def read_plan(path: Path) -> Plan:
 def missing(
     runs: Sequence[tuple[Recipe, int]], records: Sequence[Record], setting: Setting
 ) -> list[tuple[Recipe, int]]:
-    """Those of the runs (recipe, seed) that no record of this setting holds yet."""
-    held = {(record["recipe"]["digest"], record["seed"]) for record in records if setting_of(record) == setting}
+    """Those of the runs (recipe, seed) that no record of this setting holds yet; one with TTA holds that without it."""
+    here = [(from_dict(record["recipe"]), record["seed"]) for record in records if setting_of(record) == setting]
+    held = {(kind.digest, seed) for recipe, seed in here for kind in (recipe, untested(recipe))}
     return [(recipe, seed) for recipe, seed in runs if (recipe.digest, seed) not in held]

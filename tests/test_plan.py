@@ -43,6 +43,8 @@ def test_what_any_record_of_the_setting_holds_is_not_missing() -> None:
     assert missing(plan.runs(), others, SETTING) == plan.runs()
     held = [record("celu", 0), record("final@half", 1), record("final@5", 0)]  # final@5 is final@half by another name
     assert [(r.name, seed) for r, seed in missing(plan.runs(), [*others, *held], SETTING)] == [("celu", 1)]
+    assert missing([(get("ema"), 0)], [record("tta", 0)], SETTING) == []
+    assert missing([(get("tta"), 0)], [record("ema", 0)], SETTING) == [(get("tta"), 0)]
 
 
 @pytest.mark.parametrize(
