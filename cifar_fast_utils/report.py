@@ -145,8 +145,9 @@ def findings(rows: Sequence[Row]) -> str:
         if row.verdict:
             kind = row.verdict.split(" (")[0].split(" larger")[0]
             detail = row.verdict.removeprefix(kind).strip()
+            joint = "" if not detail else " " if detail.startswith("(") else ", "
             of = f"`{row.recipe.name}` against `{row.against}`: {signed(row.difference)} points"
-            said.setdefault(kind, []).append(f"{of}{', ' + detail if detail else ''}")
+            said.setdefault(kind, []).append(f"{of}{joint}{detail}")
     lines = []
     for kind, heading in KINDS.items():
         if kind in said:
@@ -160,7 +161,10 @@ PREFACE = """\
 Written by `cifar-fast report` from the recorded runs and their plans alone. A verdict comes from Welch's test, with
 Holm's correction over its table: *better* or *worse* where chance explains the difference less than 1 time in 20; *no
 difference larger than x shown* where the 95% interval leaves no room for one that matters; else *too few runs*, with
-about as many as would tell."""
+about as many as would tell.
+
+The book's own runs on CPUs were recorded one thread each, side by side and beside other work, which their seconds show.
+For time, look at the shares of a step further down: they were measured on a quiet machine."""
 KINDS = {
     "better": "Better, beyond what chance explains",
     "worse": "Worse, beyond what chance explains",
