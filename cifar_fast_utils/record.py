@@ -44,16 +44,18 @@ def to_record(run: Run, commit: str | None) -> dict[str, Any]:
 
 
 def current_commit() -> str | None:
-    """The git commit of the checkout that the package runs from, `+` appended if it has changes; None outside one."""
-    here = Path(__file__).parent
-    describe = ["git", "-C", str(here), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
+    """The git commit of the checkout that the package runs from, `+` appended if the package has changed since.
+
+    None outside a checkout.
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
+
     try:
-        inside = subprocess.run(
-            ["git", "-C", str(here), "ls-files", "--error-unmatch", __file__], capture_output=True, check=False
-        )
-        if inside.returncode != 0:  # installed somewhere below another project's checkout, perhaps
-            return None
-        return subprocess.run(describe, capture_output=True, check=True, text=True).stdout.strip()
+        git("ls-files", "--error-unmatch", __file__)  # fails where it is installed below another project's checkout
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
 

@@ -30,14 +30,17 @@ def test_the_commit_is_the_packages_own_or_none(tmp_path: Path, monkeypatch: pyt
         done = subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
         return done.stdout.decode().strip()
 
-    module = tmp_path / "record.py"
+    module = tmp_path / "package" / "record.py"
+    module.parent.mkdir()
     module.write_text("pass\n")
     monkeypatch.setattr(record, "__file__", str(module))
     assert record.current_commit() is None  # no checkout
     git("init")
     assert record.current_commit() is None  # another project's checkout, which does not track the package
-    git("add", "record.py")
+    git("add", "package")
     git("commit", "-m", "first")
+    assert record.current_commit() == git("rev-parse", "--short=12", "HEAD")
+    (tmp_path / "notes.md").write_text("not the package\n")
     assert record.current_commit() == git("rev-parse", "--short=12", "HEAD")
     module.write_text("changed\n")
     assert record.current_commit() == git("rev-parse", "--short=12", "HEAD") + "+"
