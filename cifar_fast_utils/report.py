@@ -71,7 +71,7 @@ def caption(setting: Setting, rungs: Sequence[Rung]) -> str:
     when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
     threads = ", ".join(sorted({str(rung.threads) for rung in rungs}))
     return (
-        f"{where(setting)}; {len(records)} runs, {when}. "
+        f"{where(setting)}; {len(records)} run{'s' * (len(records) > 1)}, {when}. "
         f"Accuracy in percent with its 95% interval; sd: of single runs; seconds: medians ({threads} CPU threads)."
     )
 
