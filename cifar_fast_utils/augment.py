@@ -36,7 +36,7 @@ class Choices:
     crop: Groups
     """Corners in the padded image; the images come out of the crop in the order of the groups."""
     flip: Tensor
-    """Whether each of the cropped images, by its place after the crop, is mirrored: half of them are, or none."""
+    """Whether each of the cropped images, by its place after the crop, is mirrored."""
     cutout: Groups
     """Corners in the cropped image, by the place after the crop."""
     order: Tensor
@@ -74,14 +74,22 @@ def split_into_groups(n: int, positions: int, generator: torch.Generator) -> Gro
     ]
 
 
-def draw(recipe: Recipe, n: int, generator: torch.Generator) -> Choices:
-    """The choices of one epoch of n images, by the recipe's `pad`, `flip` and `cutout`."""
+def half_of(n: int, generator: torch.Generator) -> Tensor:
+    """A mask (n,) that is true for half of n, drawn at random."""
+    return torch.randperm(n, generator=generator, device=generator.device) < n // 2
+
+
+def draw(recipe: Recipe, n: int, generator: torch.Generator, mirrored: Tensor | None = None) -> Choices:
+    """The choices of one epoch of n images, by the recipe's `pad`, `flip` and `cutout`.
+
+    `mirrored`, (n,): which images to mirror, in place of drawing half of them. Source: airbench.
+    """
     device = generator.device
     crop = split_into_groups(n, 2 * recipe.pad + 1, generator)
-    flipped = n // 2 if recipe.flip == "random" else 0
+    flip = half_of(n, generator) & (recipe.flip == "random")
     return Choices(
         crop=crop,
-        flip=torch.randperm(n, generator=generator, device=device) < flipped,
+        flip=flip if mirrored is None else mirrored[torch.cat([images for images, _ in crop])],
         cutout=split_into_groups(n, SIZE - recipe.cutout + 1, generator) if recipe.cutout else [],
         order=torch.randperm(n, generator=generator, device=device),
     )
@@ -108,16 +116,17 @@ def apply(choices: Choices, padded: Tensor, cutout: int) -> Tensor:
 
 
 def batches(
-    padded: Tensor, labels: Tensor, recipe: Recipe, generator: torch.Generator
+    padded: Tensor, labels: Tensor, recipe: Recipe, generator: torch.Generator, mirrored: Tensor | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch of augmented batches: images (b, 3, 32, 32) in channels-last layout, and their labels (b,).
 
-    The last, smaller batch is dropped. Raises `UserError` if the data holds less than one batch.
+    `mirrored` as in `draw`. The last, smaller batch is dropped.
+    Raises `UserError` if the data holds less than one batch.
     """
     n = len(labels)
     if n < recipe.batch_size:
         raise UserError(f"a batch of {recipe.batch_size} is larger than the data: {n} training images")
-    choices = draw(recipe, n, generator)
+    choices = draw(recipe, n, generator, mirrored)
     images = apply(choices, padded, recipe.cutout)
     labels = labels[torch.cat([part for part, _ in choices.crop])]
     for part in torch.split(choices.order, recipe.batch_size)[: n // recipe.batch_size]:

@@ -17,7 +17,7 @@ from . import commands
 from .arguments import parser
 from .article import ARTICLE
 from .errors import UserError
-from .recipe import LADDER, RECIPES, WITHOUT, diff, get, with_epochs
+from .recipe import LADDER, MODERN, RECIPES, WITHOUT, diff, get, with_epochs
 
 PLOTS = (".png", ".svg", ".pdf")
 
@@ -142,11 +142,11 @@ def _recipes(chosen: argparse.Namespace) -> None:
         for key, (before, after) in diff(old, new).items():
             print(f"{key}: {before} → {after}")
     elif chosen.json:
-        print(json.dumps([recipe.to_dict() for recipe in RECIPES.values()], indent=2))
+        print(json.dumps([recipe.to_dict() for recipe in [*RECIPES.values(), *MODERN.values()]], indent=2))
     else:
         print("The article's seconds are a V100's and its accuracy CIFAR-10's; * marks the rungs of the ladder.\n")
         print(f"  {'recipe':23} epochs  peak rate  cutout  seconds  accuracy")
-        for recipe in RECIPES.values():
+        for recipe in [*RECIPES.values(), *MODERN.values()]:
             seconds, accuracy = (str(x or "") for x in ARTICLE.get(recipe.name, (None, None)))
             peak = max(rate for _, rate in recipe.knots)
             mark = "*" if recipe.name in LADDER else " "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 BATCH = 1000
@@ -24,11 +25,31 @@ def accuracy_of(logits: Tensor, labels: Tensor) -> float:
     return (logits.argmax(1) == labels).double().mean().item()
 
 
-def evaluate(network: nn.Module, images: Tensor, labels: Tensor, tta: bool = False) -> tuple[float, float | None]:
+def shifted(images: Tensor, by: int) -> Tensor:
+    """Images (n, c, h, w) moved by `by` pixels up and to the left, a reflection filling what is left free."""
+    border = abs(by)
+    padded = F.pad(images, (border,) * 4, mode="reflect")
+    height, width = images.shape[2:]
+    return padded[:, :, border + by : border + by + height, border + by : border + by + width]
+
+
+def evaluate(
+    network: nn.Module, images: Tensor, labels: Tensor, tta: bool = False, shift: int = 0
+) -> tuple[float, float | None]:
     """Accuracy, and accuracy with TTA (None unless asked for), as fractions of 1.
 
-    TTA averages the logits of an image and of its mirror. Source: "Bag of Tricks", test-time augmentation.
+    TTA averages the logits of an image and of its mirror. Source: "Bag of Tricks", test-time augmentation. With a
+    `shift`, in pixels, that pair counts half, and the pairs moved by so much either way a quarter each (airbench).
     """
+
+    def pair(views: Tensor) -> Tensor:
+        return logits_of(network, views) + logits_of(network, views, mirror=True)
+
     logits = logits_of(network, images)
-    with_tta = accuracy_of(logits + logits_of(network, images, mirror=True), labels) if tta else None
+    with_tta = None
+    if tta:
+        views = logits + logits_of(network, images, mirror=True)
+        if shift:
+            views = views / 2 + pair(shifted(images, -shift)) / 4 + pair(shifted(images, shift)) / 4
+        with_tta = accuracy_of(views, labels)
     return accuracy_of(logits, labels), with_tta

@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import UserError
+from .recipe import Recipe
+
+CLASSES = 10
 
 
 class Conv(nn.Conv2d):
-    """A convolution without bias, whose weights are cast to the dtype of what comes in.
+    """A convolution whose weights, and bias if it has one, are cast to the dtype of what comes in.
 
     float32 weights under bfloat16 activations are master weights: the optimiser's small updates are not rounded away.
-    (b, c_in, h, w) → (b, c_out, h, w): the kernel is square and odd, the padding half of it.
+    (b, c_in, h, w) → (b, c_out, h, w), where the kernel is square and odd and the padding, unless given, half of it.
+    `dirac`: the first c_in filters start by passing their channel on as it is.
     """
 
-    def __init__(self, c_in: int, c_out: int, kernel: int = 3) -> None:
-        super().__init__(c_in, c_out, kernel, padding=kernel // 2, bias=False)
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        kernel: int = 3,
+        padding: int | None = None,
+        bias: bool = False,
+        dirac: bool = False,
+    ) -> None:
+        super().__init__(c_in, c_out, kernel, padding=kernel // 2 if padding is None else padding, bias=bias)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+        if dirac:
+            nn.init.dirac_(self.weight.data[:c_in])
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve in x's dtype."""
-        return F.conv2d(x, self.weight.to(x.dtype), padding=self.padding)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.conv2d(x, self.weight.to(x.dtype), bias, padding=self.padding)
 
 
 class GhostBatchNorm(nn.Module):
@@ -64,3 +84,35 @@ class GhostBatchNorm(nn.Module):
 
     def _norm(self, x: Tensor, mean: Tensor, variance: Tensor, momentum: float) -> Tensor:
         return F.batch_norm(x, mean, variance, self.weight, self.bias, self.training, momentum, self.eps)
+
+
+class ConvBlock(nn.Module):
+    """Conv, norm, activation and, if `pool`, a 2×2 max-pool where the recipe wants it.
+
+    (b, c_in, s, s) → (b, c_out, s, s), or (b, c_out, s/2, s/2) with the pool.
+    """
+
+    def __init__(self, recipe: Recipe, c_in: int, c_out: int, pool: bool = False, kernel: int = 3) -> None:
+        super().__init__()
+        self.conv = Conv(c_in, c_out, kernel, dirac=recipe.dirac)
+        self.norm = GhostBatchNorm(
+            c_out, recipe.ghost_groups, recipe.freeze_norm_scale, recipe.norm_momentum, recipe.norm_eps
+        )
+        self.pool = recipe.pool if pool else None
+        activations: dict[str, Callable[[Tensor], Tensor]] = {
+            "relu": F.relu,
+            "celu": partial(F.celu, alpha=recipe.celu_alpha),
+            "gelu": F.gelu,
+        }
+        self.activation = activations[recipe.activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the block, pooling before the norm, before the activation or after it."""
+        x = self.conv(x)
+        if self.pool == "before_norm":
+            x = F.max_pool2d(x, 2)
+        x = self.norm(x)
+        if self.pool == "before_act":
+            x = F.max_pool2d(x, 2)
+        x = self.activation(x)
+        return F.max_pool2d(x, 2) if self.pool == "after_act" else x

@@ -16,35 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import Conv, GhostBatchNorm
+from .layers import CLASSES, Conv
+from .layers import ConvBlock as ConvBlock
+from .lean import LeanNet
 from .recipe import Recipe
-
-CLASSES = 10
-
-
-class ConvBlock(nn.Module):
-    """Conv, norm, activation and, if `pool`, a 2×2 max-pool where the recipe wants it.
-
-    (b, c_in, s, s) → (b, c_out, s, s), or (b, c_out, s/2, s/2) with the pool.
-    """
-
-    def __init__(self, recipe: Recipe, c_in: int, c_out: int, pool: bool = False, kernel: int = 3) -> None:
-        super().__init__()
-        self.conv = Conv(c_in, c_out, kernel)
-        self.norm = GhostBatchNorm(c_out, recipe.ghost_groups, recipe.freeze_norm_scale)
-        self.pool = recipe.pool if pool else None
-        self.alpha = recipe.celu_alpha if recipe.activation == "celu" else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the block, pooling before the norm, before the activation or after it."""
-        x = self.conv(x)
-        if self.pool == "before_norm":
-            x = F.max_pool2d(x, 2)
-        x = self.norm(x)
-        if self.pool == "before_act":
-            x = F.max_pool2d(x, 2)
-        x = F.relu(x) if self.alpha is None else F.celu(x, self.alpha)
-        return F.max_pool2d(x, 2) if self.pool == "after_act" else x
 
 
 class Residual(nn.Module):
@@ -92,12 +67,20 @@ class ResNet9(nn.Module):
         return F.linear(x, self.linear.weight.to(x.dtype)).float() * self.logit_scale
 
 
-def build_network(recipe: Recipe, width: int, precision: str, filters: Tensor | None = None) -> ResNet9:
+Network = ResNet9 | LeanNet
+
+
+def new_network(recipe: Recipe, width: int, filters: Tensor | None = None) -> Network:
+    """The recipe's network, fresh, in float32; `filters` are those of its whitening convolution, if it has one."""
+    return (LeanNet if recipe.network == "lean" else ResNet9)(recipe, width, filters)
+
+
+def build_network(recipe: Recipe, width: int, precision: str, filters: Tensor | None = None) -> Network:
     """A fresh network in channels-last layout, initialised from PyTorch's global generator.
 
     Weights are float32, but for a float16 run without `master_weights`, which holds all but the norms in float16.
     """
-    network = ResNet9(recipe, width, filters).to(memory_format=torch.channels_last)
+    network = new_network(recipe, width, filters).to(memory_format=torch.channels_last)
     if precision == "float16" and not recipe.master_weights:
         for module in network.modules():
             if isinstance(module, Conv | nn.Linear):

@@ -1,7 +1,6 @@
-"""Recipes: what a training run does, as data.
+"""The recipes: the article's ladder, written as *the row before, with this change*, and what came after it.
 
-A recipe is a frozen dataclass: comparable, hashable, JSON both ways. The article's ladder is written below as
-*the row before, with this change*. No row has code of its own anywhere: a trick is a field that one module reads.
+No row has code of its own anywhere: a trick is a field that one module reads.
 
 Source: D. Page, "How to Train Your ResNet 8: Bag of Tricks", Myrtle, 2019.
 """
@@ -10,111 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import hashlib
-import json
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 from .errors import UserError
-
-Knots = tuple[tuple[float, float], ...]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """One way to train the network. The defaults are what never changes on the ladder.
-
-    Raises `UserError` where the fields contradict themselves.
-    """
-
-    name: str
-    epochs: float
-    knots: Knots
-    """Pairs of (epoch, learning rate) on the mean loss; linear between them."""
-    batch_size: int = 512
-    momentum: float = 0.9
-    """Nesterov's."""
-    weight_decay: float = 5e-4
-    bias_factor: int = 1
-    """The norm biases' rate is this times the others', their weight decay the same factor smaller."""
-    pad: int = 4
-    """Pixels of reflected border that the random crop may show; 0: no crop."""
-    flip: Literal["random", "none"] = "random"
-    cutout: int = 8
-    """Side of the square that is blanked out, in pixels; 0: none."""
-    augment_on: Literal["host", "device"] = "device"
-    """`host`: image by image in a DataLoader; `device`: in groups, where the data is."""
-    label_smoothing: float = 0.0
-    activation: Literal["relu", "celu"] = "relu"
-    celu_alpha: float = 0.0
-    """CELU's α; as α → 0 it becomes ReLU."""
-    pool: Literal["after_act", "before_act", "before_norm"] = "after_act"
-    ghost_groups: int = 1
-    """Batch-norm statistics are taken over this many equal parts of the batch."""
-    freeze_norm_scale: bool = False
-    logit_scale: float = 1 / 8
-    whiten: bool = False
-    """The first convolution is the fixed 3×3 patch whitening, then a learnable 1×1."""
-    ema_every: int = 0
-    """Average the weights every so many steps; 0: do not."""
-    ema_momentum: float = 0.0
-    """What the average keeps of itself per step."""
-    tta: bool = False
-    """Test on the image and its mirror, logits averaged."""
-    master_weights: bool = False
-    """Keep float32 weights in a float16 run."""
-
-    def __post_init__(self) -> None:
-        """Check the fields; make all epochs floats, so that equal recipes have one digest, JSON between them or not."""
-        object.__setattr__(self, "epochs", float(self.epochs))
-        object.__setattr__(self, "knots", tuple((float(epoch), float(rate)) for epoch, rate in self.knots))
-        epochs = [epoch for epoch, _ in self.knots]
-        for wrong, why in (
-            (not 0 < self.epochs < math.inf, f"epochs must be more than 0 and finite, not {self.epochs:g}"),
-            (self.batch_size < 1, f"the batch size must be at least 1, not {self.batch_size}"),
-            (
-                self.ghost_groups < 1 or self.batch_size % max(self.ghost_groups, 1) != 0,
-                f"a batch of {self.batch_size} cannot be split into {self.ghost_groups} equal ghost groups: "
-                f"take a multiple of {self.ghost_groups}",
-            ),
-            (not epochs or epochs != sorted(set(epochs)), f"the knots' epochs must rise: {epochs}"),
-        ):
-            if wrong:
-                raise UserError(f"recipe '{self.name}': {why}")
-
-    @property
-    def digest(self) -> str:
-        """Twelve hex digits that change with any field but the name."""
-        content = {key: value for key, value in asdict(self).items() if key != "name"}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Every field and the digest, ready for `json.dumps`."""
-        return {"name": self.name, "digest": self.digest, **asdict(self)}
-
-
-def from_dict(content: Mapping[str, Any]) -> Recipe:
-    """The recipe that `Recipe.to_dict` wrote, perhaps through JSON. Raises `UserError` on missing or unknown fields."""
-    content = {key: value for key, value in content.items() if key != "digest"}
-    try:
-        return Recipe(**content)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"not a recipe: {error}") from None
-
-
-def diff(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
-    """The fields that differ, but for the name: {field: (old value, new value)}."""
-    pairs = {field.name: (getattr(old, field.name), getattr(new, field.name)) for field in fields(Recipe)}
-    return {key: pair for key, pair in pairs.items() if key != "name" and pair[0] != pair[1]}
-
-
-def with_epochs(recipe: Recipe, epochs: float) -> Recipe:
-    """The recipe stretched to another length, its knots with it; named `NAME@EPOCHS`. Raises `UserError` if ≤ 0."""
-    factor = epochs / recipe.epochs  # first, so that half an epoch comes out exact
-    knots = tuple((epoch * factor, rate) for epoch, rate in recipe.knots)
-    return replace(recipe, name=f"{recipe.name}@{epochs:g}", epochs=epochs, knots=knots)
+from .fields import Knots as Knots
+from .fields import Recipe as Recipe
+from .fields import diff as diff
+from .fields import from_dict as from_dict
+from .fields import with_epochs as with_epochs
 
 
 def get(name: str) -> Recipe:
@@ -122,7 +25,7 @@ def get(name: str) -> Recipe:
 
     Raises `UserError`, with the nearest names, if there is none.
     """
-    known = {**RECIPES, **WITHOUT}
+    known = {**RECIPES, **WITHOUT, **MODERN}
     if name in known:
         return known[name]
     base, _, length = name.rpartition("@")
@@ -231,3 +134,32 @@ WITHOUT = {
     for trick, change in _tricks.items()
 }
 """Leave-one-out: `final` at its own length, without each of its tricks in turn, by name."""
+
+airbench94 = Recipe(
+    name="airbench94",
+    epochs=9.9,
+    knots=((0, 0.3), (0.23 * 9.9, 1.5), (9.9, 0.105)),
+    batch_size=1024,
+    momentum=0.85,
+    weight_decay=0.0153 / 11.5,
+    bias_factor=64,
+    pad=2,
+    flip="alternate",
+    cutout=0,
+    label_smoothing=0.2,
+    activation="gelu",
+    pool="before_norm",
+    freeze_norm_scale=True,
+    logit_scale=1 / 9,
+    whiten=True,
+    tta=True,
+    network="lean",
+    dirac=True,
+    whiten_bias_epochs=3,
+    norm_momentum=0.4,
+    norm_eps=1e-12,
+    lookahead_every=5,
+    tta_shift=1,
+)
+MODERN = {recipe.name: recipe for recipe in [airbench94]}
+"""What the years after the article brought, by name. Source of airbench94: K. Jordan, arXiv:2404.00498, 2024."""

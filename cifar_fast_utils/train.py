@@ -29,8 +29,10 @@ from .device import (
 )
 from .errors import UserError
 from .evaluate import evaluate
-from .network import ResNet9, build_network
-from .optimiser import build_average, build_optimiser, rate_at, set_rate
+from .lean import IMAGES as LEAN_IMAGES
+from .lean import LeanNet, both_signs
+from .network import build_network, new_network
+from .optimiser import Lookahead, build_average, build_optimiser, lookahead_keep, rate_at, set_rate
 from .recipe import Recipe, with_epochs
 from .run import Clock, Run, Stopped
 from .whitening import IMAGES, patch_covariance, whitening_filters
@@ -42,7 +44,7 @@ Batches = Callable[[], Iterator[tuple[Tensor, Tensor]]]
 def count_flops(recipe: Recipe, width: int) -> int:
     """Floating-point operations of one training step, forward and backward, counted by PyTorch without computing it."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        network = ResNet9(recipe, width)
+        network = new_network(recipe, width)
         network(torch.empty(recipe.batch_size, 3, 32, 32)).sum().backward()
     return int(counter.get_total_flops())
 
@@ -51,6 +53,8 @@ def whitening_layer(recipe: Recipe, images: Tensor) -> Tensor | None:
     """The whitening filters of uint8 training images (n, 32, 32, 3), or None if the recipe does not whiten."""
     if not recipe.whiten:
         return None
+    if recipe.network == "lean":
+        return both_signs(augment.normalise(images[:LEAN_IMAGES]).permute(0, 3, 1, 2))
     return whitening_filters(patch_covariance(augment.normalise(images[:IMAGES]).permute(0, 3, 1, 2)))
 
 
@@ -63,6 +67,10 @@ def epochs_of(recipe: Recipe, images: Tensor, labels: Tensor, seed: int, dtype: 
         return lambda: host.batches(loader, images.device, dtype)
     generator = torch.Generator(images.device).manual_seed(seed)
     padded = augment.prepare(images, dtype, recipe.pad)
+    if recipe.flip == "alternate":
+        once = augment.half_of(len(labels), generator)
+        sides = itertools.cycle([once, ~once])
+        return lambda: augment.batches(padded, labels, recipe, generator, next(sides))
     return lambda: augment.batches(padded, labels, recipe, generator)
 
 
@@ -171,7 +179,8 @@ def train(
         test_images = augment.prepare(test_images, dtype).permute(0, 3, 1, 2)
         optimiser = build_optimiser(network, recipe, loss_scale)
         average = build_average(network, recipe)
-        test = partial(evaluate, images=test_images, labels=test_labels)
+        lookahead = Lookahead(network) if recipe.lookahead_every else None
+        test = partial(evaluate, images=test_images, labels=test_labels, shift=recipe.tta_shift)
         losses, correct = torch.zeros(2, steps, device=on)
     step = 0
     with progress_bar(steps * batch_size, progress) as bar:
@@ -179,6 +188,8 @@ def train(
             while step < steps:
                 first = step
                 with clock:
+                    if isinstance(network, LeanNet):
+                        network.train_bias(step < recipe.whiten_bias_epochs * steps_per_epoch)
                     for batch, target in itertools.islice(next_epoch(), steps - step):
                         rate = rate_at(recipe, (step + 1) / steps_per_epoch)
                         losses[step], correct[step] = training_step(
@@ -187,10 +198,14 @@ def train(
                         step += 1
                         if average is not None and step % recipe.ema_every == 0:
                             average.update_parameters(network)
+                        if lookahead is not None and step % recipe.lookahead_every == 0:
+                            lookahead.update(network, lookahead_keep(step / steps))
                         bar.set_description(f"epoch {step / steps_per_epoch:.1f}/{recipe.epochs:g}", refresh=False)
                         if bar.update(batch_size):  # redrawn, so it has been a while: the time to look at the device
                             check_finite(losses[:step], recipe, steps_per_epoch)
                             bar.set_postfix(loss=f"{losses[step - 1]:.3f}", rate=f"{rate:.3f}", refresh=False)
+                    if lookahead is not None and step == steps:
+                        lookahead.update(network, keep=1.0)
                 check_finite(losses[:step], recipe, steps_per_epoch)
                 run.network = network if average is None or average.n_averaged == 0 else average.module
                 row: dict[str, float | None] = {

@@ -15,7 +15,7 @@ from .augment import SIZE, normalise
 from .errors import UserError
 from .evaluate import logits_of
 from .files import whole
-from .network import ResNet9
+from .network import new_network
 from .recipe import Recipe, from_dict
 from .run import Run
 
@@ -49,7 +49,7 @@ def load_network(path: Path) -> tuple[nn.Module, Recipe, tuple[str, ...]]:
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
         recipe = from_dict(json.loads(about["recipe"]))
-        network = ResNet9(recipe, int(about["width"]))
+        network = new_network(recipe, int(about["width"]))
         network.load_state_dict(load(path.read_bytes()))
         return network.eval(), recipe, tuple(json.loads(about["classes"]))
     except OSError as error:

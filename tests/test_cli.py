@@ -16,7 +16,7 @@ from servers import table, write_parquet
 
 from cifar_fast_utils import cli, data, device, train
 from cifar_fast_utils.data import Dataset
-from cifar_fast_utils.recipe import RECIPES
+from cifar_fast_utils.recipe import MODERN, RECIPES
 
 KEYS = {
     "name", "epochs", "knots", "batch_size", "weight_decay", "bias_factor", "cutout", "label_smoothing", "activation",
@@ -115,10 +115,10 @@ def test_train_writes_record_weights_and_plot_and_predict_reads_them(
 def test_recipes_lists_them_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["recipes"]) == 0
     said = capsys.readouterr().out
-    assert all(f" {name} " in said for name in RECIPES)
+    assert all(f" {name} " in said for name in (*RECIPES, "airbench94"))
     assert cli.main(["recipes", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    assert [entry["name"] for entry in listed] == list(RECIPES)
+    assert [entry["name"] for entry in listed] == [*RECIPES, *MODERN]
     assert all(set(entry) >= KEYS for entry in listed)
     assert cli.main(["recipes", "--diff", "celu", "ghost_norm"]) == 0
     assert "ghost_groups: 1 → 16" in capsys.readouterr().out

@@ -144,4 +144,5 @@ def test_which_weights_are_kept_in_what(precision: str, master: bool, weights: t
     network = build_network(replace(RECIPES["final"], master_weights=master), 8, precision)
     for name, parameter in network.named_parameters():
         assert parameter.dtype == (torch.float32 if "norm" in name else weights), name
+    assert isinstance(network, ResNet9)
     assert network.layer2.conv.weight.is_contiguous(memory_format=torch.channels_last)

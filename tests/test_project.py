@@ -46,11 +46,11 @@ def test_no_module_outgrows_a_few_screens() -> None:
 
 
 ORDER = [
-    "__init__", "errors", "recipe", "article", "files", "sources", "synthetic", "data", "device", "augment", "host",
-    "layers", "whitening", "network", "graph", "optimiser", "evaluate", "run", "train", "record", "weights", "schema",
-    "ledger",
-    "check", "plan", "experiment", "ray_engine", "stats", "evidence", "tables", "shares", "report", "beside", "plots",
-    "info", "bench", "notebook", "arguments", "commands", "cli", "__main__",
+    "__init__", "errors", "fields", "recipe", "article", "files", "sources", "synthetic", "data", "device",
+    "augment", "host", "layers", "whitening", "lean", "network", "graph", "optimiser", "evaluate", "run",
+    "train", "record", "weights", "schema", "ledger", "check", "plan", "experiment", "ray_engine", "stats",
+    "evidence", "tables", "shares", "report", "beside", "plots", "info", "bench", "notebook", "arguments",
+    "commands", "cli", "__main__",
 ]  # fmt: skip
 
 

@@ -1,0 +1,134 @@
+"""What a recipe says, as a frozen dataclass: comparable, hashable, JSON both ways. One module reads each field."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
+
+from .errors import UserError
+
+Knots = tuple[tuple[float, float], ...]
+
+
+def later(default: Any) -> Any:
+    """A field that came after runs had been recorded: it counts in a recipe's digest only where it is used."""
+    return field(default=default, metadata={"later": True})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to train the network. The defaults are what never changes on the ladder.
+
+    Raises `UserError` where the fields contradict themselves.
+    """
+
+    name: str
+    epochs: float
+    knots: Knots
+    """Pairs of (epoch, learning rate) on the mean loss; linear between them."""
+    batch_size: int = 512
+    momentum: float = 0.9
+    """Nesterov's."""
+    weight_decay: float = 5e-4
+    bias_factor: int = 1
+    """The norm biases' rate is this times the others', their weight decay the same factor smaller."""
+    pad: int = 4
+    """Pixels of reflected border that the random crop may show; 0: no crop."""
+    flip: Literal["random", "none", "alternate"] = "random"
+    """`alternate`: drawn once for each image, then all images are flipped together every other epoch."""
+    cutout: int = 8
+    """Side of the square that is blanked out, in pixels; 0: none."""
+    augment_on: Literal["host", "device"] = "device"
+    """`host`: image by image in a DataLoader; `device`: in groups, where the data is."""
+    label_smoothing: float = 0.0
+    activation: Literal["relu", "celu", "gelu"] = "relu"
+    celu_alpha: float = 0.0
+    """CELU's α; as α → 0 it becomes ReLU."""
+    pool: Literal["after_act", "before_act", "before_norm"] = "after_act"
+    ghost_groups: int = 1
+    """Batch-norm statistics are taken over this many equal parts of the batch."""
+    freeze_norm_scale: bool = False
+    logit_scale: float = 1 / 8
+    whiten: bool = False
+    """The first convolution is the fixed 3×3 patch whitening, then a learnable 1×1."""
+    ema_every: int = 0
+    """Average the weights every so many steps; 0: do not."""
+    ema_momentum: float = 0.0
+    """What the average keeps of itself per step."""
+    tta: bool = False
+    """Test on the image and its mirror, logits averaged."""
+    master_weights: bool = False
+    """Keep float32 weights in a float16 run."""
+
+    # What the years after the article brought.
+    network: Literal["resnet9", "lean"] = later("resnet9")
+    """`lean`: three blocks of two convolutions, no residuals (see `lean`)."""
+    dirac: bool = later(False)
+    """Each convolution's first filters start by passing their channel on."""
+    whiten_bias_epochs: float = later(0)
+    """For how long the bias of the lean network's whitening is trained; afterwards it is fixed as well."""
+    norm_momentum: float = later(0.1)
+    """How far the running statistics move towards the batch's at each step."""
+    norm_eps: float = later(1e-5)
+    lookahead_every: int = later(0)
+    """Pull the network back to a slow copy of itself every so many steps (see `lookahead`); 0: do not."""
+    tta_shift: int = later(0)
+    """With TTA, also test on the image and its mirror shifted by so many pixels either way along the diagonal."""
+
+    def __post_init__(self) -> None:
+        """Check the fields; make all epochs floats, so that equal recipes have one digest, JSON between them or not."""
+        object.__setattr__(self, "epochs", float(self.epochs))
+        object.__setattr__(self, "knots", tuple((float(epoch), float(rate)) for epoch, rate in self.knots))
+        epochs = [epoch for epoch, _ in self.knots]
+        for wrong, why in (
+            (not 0 < self.epochs < math.inf, f"epochs must be more than 0 and finite, not {self.epochs:g}"),
+            (self.batch_size < 1, f"the batch size must be at least 1, not {self.batch_size}"),
+            (
+                self.ghost_groups < 1 or self.batch_size % max(self.ghost_groups, 1) != 0,
+                f"a batch of {self.batch_size} cannot be split into {self.ghost_groups} equal ghost groups: "
+                f"take a multiple of {self.ghost_groups}",
+            ),
+            (not epochs or epochs != sorted(set(epochs)), f"the knots' epochs must rise: {epochs}"),
+        ):
+            if wrong:
+                raise UserError(f"recipe '{self.name}': {why}")
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits that change with any field but the name; a later one counts only where it is used."""
+        content = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name != "name" and not (field.metadata.get("later") and getattr(self, field.name) == field.default)
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field and the digest, ready for `json.dumps`."""
+        return {"name": self.name, "digest": self.digest, **asdict(self)}
+
+
+def from_dict(content: Mapping[str, Any]) -> Recipe:
+    """The recipe that `Recipe.to_dict` wrote, perhaps through JSON. Raises `UserError` on missing or unknown fields."""
+    content = {key: value for key, value in content.items() if key != "digest"}
+    try:
+        return Recipe(**content)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"not a recipe: {error}") from None
+
+
+def diff(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
+    """The fields that differ, but for the name: {field: (old value, new value)}."""
+    pairs = {field.name: (getattr(old, field.name), getattr(new, field.name)) for field in fields(Recipe)}
+    return {key: pair for key, pair in pairs.items() if key != "name" and pair[0] != pair[1]}
+
+
+def with_epochs(recipe: Recipe, epochs: float) -> Recipe:
+    """The recipe stretched to another length, its knots with it; named `NAME@EPOCHS`. Raises `UserError` if ≤ 0."""
+    factor = epochs / recipe.epochs  # first, so that half an epoch comes out exact
+    knots = tuple((epoch * factor, rate) for epoch, rate in recipe.knots)
+    return replace(recipe, name=f"{recipe.name}@{epochs:g}", epochs=epochs, knots=knots)

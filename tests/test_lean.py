@@ -1,0 +1,238 @@
+"""What the years after the article brought, each against a plain version of its own."""
+
+import itertools
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from cifar_fast_utils import augment
+from cifar_fast_utils import train as module
+from cifar_fast_utils.data import Dataset
+from cifar_fast_utils.device import Scale
+from cifar_fast_utils.evaluate import evaluate, shifted
+from cifar_fast_utils.layers import GhostBatchNorm
+from cifar_fast_utils.lean import LeanNet, both_signs
+from cifar_fast_utils.network import new_network
+from cifar_fast_utils.optimiser import Lookahead, build_optimiser, lookahead_keep, rate_at, set_rate
+from cifar_fast_utils.recipe import Recipe, from_dict, get, with_epochs
+from cifar_fast_utils.train import count_flops, epochs_of, train
+
+AIRBENCH = get("airbench94")
+
+
+def plain_lean_net(state: dict[str, Tensor], x: Tensor) -> Tensor:
+    """The network in training mode, written out flat with PyTorch's own functions."""
+    x = F.gelu(F.conv2d(x, state["whiten.weight"], state["whiten.bias"]))
+    for block in range(3):
+        for half in range(2):
+            name = f"blocks.{block}.{half}"
+            x = F.conv2d(x, state[f"{name}.conv.weight"], padding=1)
+            x = F.max_pool2d(x, 2) if half == 0 else x
+            x = F.batch_norm(x, None, None, None, state[f"{name}.norm.bias"], training=True, eps=1e-12)
+            x = F.gelu(x)
+    return F.max_pool2d(x, 3).flatten(1) @ state["linear.weight"].T / 9
+
+
+def bias_of(network: nn.Module | None) -> Tensor:
+    """The whitening's."""
+    assert isinstance(network, LeanNet)
+    assert network.whiten.bias is not None
+    return network.whiten.bias
+
+
+def test_the_lean_network_is_airbenchs() -> None:
+    torch.manual_seed(0)
+    network = LeanNet(AIRBENCH, width=8)
+    nn.init.normal_(bias_of(network))
+    x = torch.randn(16, 3, 32, 32)
+    torch.testing.assert_close(network(x), plain_lean_net(dict(network.named_parameters()), x))
+    full = new_network(AIRBENCH, 64)
+    assert round(sum(p.numel() for p in full.parameters()) / 1e6, 2) == 1.97
+    assert [m.out_channels for m in full.modules() if isinstance(m, nn.Conv2d)] == [24, 64, 64, 256, 256, 256, 256]
+
+
+def test_its_norms_are_airbenchs() -> None:
+    norm = next(part for part in new_network(AIRBENCH, 8).modules() if isinstance(part, GhostBatchNorm))
+    norm(torch.full((4, 8, 2, 2), 3.0))
+    assert torch.allclose(norm.running_mean, torch.full((8,), 0.4 * 3.0))
+    assert not norm.weight.requires_grad
+    assert norm.eps == 1e-12
+
+
+def test_its_flops_are_airbenchs() -> None:
+    steps = 475  # 9.9 epochs of 48 batches of 1024
+    test = 60_000 / 1024 / 3  # six views of the test images, without the way back
+    assert round(count_flops(AIRBENCH, 64) * (steps + test) / 1e15, 2) == 0.36
+
+
+def test_its_convolutions_start_by_passing_their_channels_on() -> None:
+    network = LeanNet(AIRBENCH, width=32)
+    convs = [part for part in network.blocks.modules() if isinstance(part, nn.Conv2d)]
+    for conv in convs:
+        x = torch.randn(2, conv.in_channels, 5, 5)
+        assert torch.equal(conv(x)[:, : conv.in_channels], x)
+    assert not torch.equal(network.whiten.weight[:3, :, 0, 0], torch.eye(3))
+
+
+def test_the_whitening_has_both_signs_and_whitens() -> None:
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(3, 3))
+    smooth = rng.normal(size=(40, 3, 10, 10)).cumsum(axis=3) @ np.eye(10)
+    images = np.einsum("dc,nchw->ndhw", mixing, smooth)
+    filters = both_signs(torch.from_numpy(images)).numpy()
+    assert filters.shape == (24, 3, 2, 2)
+    np.testing.assert_array_equal(filters[12:], -filters[:12])
+    patches = np.array([
+        images[n, :, y : y + 2, x : x + 2].ravel() for n in range(40) for y in range(9) for x in range(9)
+    ])  # fmt: skip
+    out = patches @ filters[:12].reshape(12, 12).T
+    values = np.linalg.eigvalsh(patches.T @ patches / (len(patches) - 1))[::-1]
+    np.testing.assert_allclose(out.T @ out / (len(patches) - 1), np.diag(values / (values + 5e-4)), atol=1e-6)
+
+
+def test_the_recipe_is_airbenchs() -> None:
+    k = 1024 * (1 + 1 / (1 - 0.85))
+    rate, decay = 11.5 / k, 0.0153 * 1024 / k  # on the summed loss; the decay of a step as a share of the weight
+    network = new_network(AIRBENCH, 8)
+    optimiser = build_optimiser(network, AIRBENCH, loss_scale=1024)
+    set_rate(optimiser, rate_at(AIRBENCH, 0.23 * 9.9))
+    weights, biases = optimiser.param_groups
+    assert weights["lr"] == pytest.approx(rate)
+    assert biases["lr"] == pytest.approx(64 * rate)
+    for group in (weights, biases):
+        assert group["lr"] * group["weight_decay"] == pytest.approx(decay)
+        assert (group["momentum"], group["nesterov"]) == (0.85, True)
+    assert any(p is bias_of(network) for p in weights["params"])
+    assert len(biases["params"]) == 6
+    peak = rate_at(AIRBENCH, 0.23 * 9.9)
+    assert [rate_at(AIRBENCH, e) / peak for e in (0, 9.9)] == [pytest.approx(0.2), pytest.approx(0.07)]
+    assert (AIRBENCH.batch_size, AIRBENCH.label_smoothing, AIRBENCH.pad, AIRBENCH.cutout) == (1024, 0.2, 2, 0)
+
+
+def test_the_whitenings_bias_is_trained_for_its_epochs_alone(tiny: Dataset) -> None:
+    recipe = replace(with_epochs(AIRBENCH, 4), batch_size=512, lookahead_every=0)
+    kept = [
+        train(replace(recipe, whiten_bias_epochs=epochs), tiny, scale=Scale("narrow", 4), progress=False).network
+        for epochs in (0, 1, 4)
+    ]
+    biases = [bias_of(network).detach() for network in kept]
+    assert not biases[0].any()
+    assert biases[1].any()
+    assert not torch.equal(biases[1], biases[2])
+
+
+@given(st.lists(st.floats(-10, 10), min_size=1, max_size=5), st.floats(0, 1))
+def test_lookahead_moves_the_slow_copy_and_pulls_the_network_back(moves: list[float], keep: float) -> None:
+    network = GhostBatchNorm(2)
+    slow = Lookahead(network)
+    expected = 1.0
+    for value in moves:
+        with torch.no_grad():
+            network.weight.fill_(value)
+        slow.update(network, keep)
+        expected = keep * expected + (1 - keep) * value
+        assert network.weight[0].item() == pytest.approx(expected, abs=1e-4)
+    with torch.no_grad():
+        network.weight.fill_(99.0)
+        network.running_mean.fill_(99.0)
+    slow.update(network, keep=1.0)
+    assert network.weight[0].item() == pytest.approx(expected, abs=1e-4)
+    assert not network.running_mean.any()
+
+
+def test_lookahead_keeps_more_and_more() -> None:
+    assert lookahead_keep(0) == 0
+    assert lookahead_keep(1) == pytest.approx(0.95**5)
+    assert lookahead_keep(0.5) == pytest.approx(0.95**5 / 8)
+
+
+def test_a_run_ends_at_the_slow_copy(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = []
+
+    class Watched(Lookahead):
+        def update(self, network: nn.Module, keep: float) -> None:
+            kept.append(keep)
+            super().update(network, keep)
+
+    monkeypatch.setattr(module, "Lookahead", Watched)
+    recipe = replace(with_epochs(AIRBENCH, 5.5), batch_size=512)  # 11 steps
+    train(recipe, tiny, scale=Scale("narrow", 4), progress=False)
+    assert kept == [lookahead_keep(5 / 11), lookahead_keep(10 / 11), 1.0]
+
+
+def test_flips_alternate() -> None:
+    """Each image is mirrored in every other epoch, half of them in the first."""
+    n = 41
+    images = torch.zeros(n, 32, 32, 3, dtype=torch.uint8)
+    images[:, :, :16] = 255  # left half bright
+    recipe = replace(AIRBENCH, batch_size=n, pad=0)
+    epochs = epochs_of(recipe, images, torch.arange(n), seed=0, dtype=torch.float32)
+    seen = []
+    for _ in range(4):
+        ((batch, labels),) = epochs()
+        mirrored = torch.empty(n, dtype=torch.bool)
+        mirrored[labels] = batch[:, 0, 0, 0] < batch[:, 0, 0, 31]
+        seen.append(mirrored)
+    assert seen[0].sum() == n // 2
+    for before, after in itertools.pairwise(seen):
+        assert torch.equal(before, ~after)
+
+
+def test_random_flips_are_drawn_as_they_were() -> None:
+    generator = torch.Generator().manual_seed(0)
+    choices = augment.draw(get("final"), 100, generator)
+    assert choices.flip.sum() == 50
+    mask = torch.arange(100) < 10
+    given_mask = augment.draw(get("final"), 100, torch.Generator().manual_seed(0), mask)
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(choices.crop, given_mask.crop, strict=True))
+    assert torch.equal(choices.order, given_mask.order)
+    assert torch.equal(given_mask.flip, torch.cat([part for part, _ in choices.crop]) < 10)
+
+
+@pytest.mark.parametrize("by", [-1, 1, 3])
+def test_a_shift_is_numpys(by: int) -> None:
+    images = torch.randn(2, 3, 8, 8)
+    padded = np.pad(images.numpy(), ((0, 0), (0, 0), (4, 4), (4, 4)), mode="reflect")
+    np.testing.assert_array_equal(shifted(images, by).numpy(), padded[:, :, 4 + by : 12 + by, 4 + by : 12 + by])
+
+
+class Corner(nn.Module):
+    """Its first logit is the brightness of the pixel in the top left corner, its second 0.3."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([x[:, 0, 0, 0], torch.full((len(x),), 0.3)], 1)
+
+
+@pytest.mark.parametrize(
+    ("y", "x", "seen"),
+    # the image and its mirror count a quarter each; the four shifted views an eighth each
+    [(0, 0, 1 / 4), (0, 31, 1 / 4), (1, 1, 2 / 8), (1, 30, 2 / 8), (0, 1, 0), (5, 5, 0)],
+)
+def test_six_views_count_as_airbenchs(y: int, x: int, seen: float) -> None:
+    image = torch.zeros(1, 3, 32, 32)
+    image[:, :, y, x] = 1.0
+    for level in (0.05, 0.2, 0.4):
+        network = Corner()
+        found = evaluate(network, image * level / 0.3, torch.tensor([0]), tta=True, shift=1)[1]
+        # the mean of the first logit is `seen` × level / 0.3, of the second 0.3
+        assert found == float(seen * level / 0.3 > 0.3)
+
+
+def test_fields_that_came_later_do_not_change_what_was_recorded() -> None:
+    assert get("final").digest == "f5ca10eda83e"
+    old = {key: value for key, value in asdict(get("final")).items() if key not in ("network", "norm_eps", "tta_shift")}
+    assert from_dict(old) == get("final")
+    assert replace(get("final"), norm_eps=1e-12).digest != get("final").digest
+
+
+def test_it_trains_and_learns(synthetic: Dataset) -> None:
+    recipe: Recipe = replace(with_epochs(AIRBENCH, 3), batch_size=256)
+    run = train(recipe, synthetic.subset(4096, 1000), scale=Scale("narrow", 8), progress=False, test_each_epoch=False)
+    assert run.tta_accuracy is not None
+    assert run.tta_accuracy > 0.3
