@@ -79,7 +79,18 @@ def half_of(n: int, generator: torch.Generator) -> Tensor:
     return torch.randperm(n, generator=generator, device=generator.device) < n // 2
 
 
-def draw(recipe: Recipe, n: int, generator: torch.Generator, mirrored: Tensor | None = None) -> Choices:
+def shrink(images: Tensor, side: int) -> Tensor:
+    """uint8 images (n, h, w, 3) → (n, side, side, 3): bilinear, with the smoothing that a smaller picture needs."""
+    if side == images.shape[1]:
+        return images
+    parts = (part.permute(0, 3, 1, 2).float() for part in torch.split(images, 500))
+    small = (F.interpolate(part, (side, side), mode="bilinear", antialias=True) for part in parts)
+    return torch.cat([part.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1) for part in small])
+
+
+def draw(
+    recipe: Recipe, n: int, generator: torch.Generator, mirrored: Tensor | None = None, side: int = SIZE
+) -> Choices:
     """The choices of one epoch of n images, by the recipe's `pad`, `flip` and `cutout`.
 
     `mirrored`, (n,): which images to mirror, in place of drawing half of them. Source: airbench.
@@ -90,23 +101,23 @@ def draw(recipe: Recipe, n: int, generator: torch.Generator, mirrored: Tensor | 
     return Choices(
         crop=crop,
         flip=flip if mirrored is None else mirrored[torch.cat([images for images, _ in crop])],
-        cutout=split_into_groups(n, SIZE - recipe.cutout + 1, generator) if recipe.cutout else [],
+        cutout=split_into_groups(n, side - recipe.cutout + 1, generator) if recipe.cutout else [],
         order=torch.randperm(n, generator=generator, device=device),
     )
 
 
-def apply(choices: Choices, padded: Tensor, cutout: int) -> Tensor:
-    """The augmented images (n, 32, 32, c), in the order of the crop's groups.
+def apply(choices: Choices, padded: Tensor, cutout: int, side: int = SIZE) -> Tensor:
+    """The augmented images (n, side, side, c), in the order of the crop's groups.
 
-    `padded`: normalised images (n, 32 + 2 border, 32 + 2 border, c); `cutout`: the box's side in pixels.
+    `padded`: normalised images (n, side + 2 border, side + 2 border, c); `cutout`: the box's side in pixels.
     """
     n, _, _, channels = padded.shape
-    out = padded.new_empty((n, SIZE, SIZE, channels))
+    out = padded.new_empty((n, side, side, channels))
     start = 0
     for images, (y, x) in choices.crop:
         stop = start + len(images)
         group = out[start:stop]
-        torch.index_select(padded[:, y : y + SIZE, x : x + SIZE], 0, images, out=group)
+        torch.index_select(padded[:, y : y + side, x : x + side], 0, images, out=group)
         mirrored = choices.flip[start:stop].nonzero().squeeze(1)
         group.index_copy_(0, mirrored, group.index_select(0, mirrored).flip(2))
         start = stop
@@ -118,7 +129,7 @@ def apply(choices: Choices, padded: Tensor, cutout: int) -> Tensor:
 def batches(
     padded: Tensor, labels: Tensor, recipe: Recipe, generator: torch.Generator, mirrored: Tensor | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch of augmented batches: images (b, 3, 32, 32) in channels-last layout, and their labels (b,).
+    """One epoch of augmented batches: images (b, 3, side, side) in channels-last layout, and their labels (b,).
 
     `mirrored` as in `draw`. The last, smaller batch is dropped.
     Raises `UserError` if the data holds less than one batch.
@@ -126,8 +137,9 @@ def batches(
     n = len(labels)
     if n < recipe.batch_size:
         raise UserError(f"a batch of {recipe.batch_size} is larger than the data: {n} training images")
-    choices = draw(recipe, n, generator, mirrored)
-    images = apply(choices, padded, recipe.cutout)
+    side = padded.shape[1] - 2 * recipe.pad
+    choices = draw(recipe, n, generator, mirrored, side)
+    images = apply(choices, padded, recipe.cutout, side)
     labels = labels[torch.cat([part for part, _ in choices.crop])]
     for part in torch.split(choices.order, recipe.batch_size)[: n // recipe.batch_size]:
         yield images.index_select(0, part).permute(0, 3, 1, 2), labels.index_select(0, part)

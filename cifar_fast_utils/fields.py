@@ -78,12 +78,16 @@ class Recipe:
     """Pull the network back to a slow copy of itself every so many steps (see `lookahead`); 0: do not."""
     tta_shift: int = later(0)
     """With TTA, also test on the image and its mirror shifted by so many pixels either way along the diagonal."""
+    sides: tuple[tuple[float, int], ...] = later(((0.0, 32),))
+    """Pairs of (epoch, side): from then on the network is trained on images of so many pixels a side."""
 
     def __post_init__(self) -> None:
         """Check the fields; make all epochs floats, so that equal recipes have one digest, JSON between them or not."""
         object.__setattr__(self, "epochs", float(self.epochs))
         object.__setattr__(self, "knots", tuple((float(epoch), float(rate)) for epoch, rate in self.knots))
+        object.__setattr__(self, "sides", tuple((float(epoch), int(side)) for epoch, side in self.sides))
         epochs = [epoch for epoch, _ in self.knots]
+        changes = [epoch for epoch, _ in self.sides]
         for wrong, why in (
             (not 0 < self.epochs < math.inf, f"epochs must be more than 0 and finite, not {self.epochs:g}"),
             (self.batch_size < 1, f"the batch size must be at least 1, not {self.batch_size}"),
@@ -93,6 +97,14 @@ class Recipe:
                 f"take a multiple of {self.ghost_groups}",
             ),
             (not epochs or epochs != sorted(set(epochs)), f"the knots' epochs must rise: {epochs}"),
+            (
+                changes[:1] != [0] or changes != sorted(set(changes)) or any(e != round(e) for e in changes),
+                f"the sides' epochs must be whole numbers that rise from 0: {changes}",
+            ),
+            (
+                any(side < (16 if self.network == "lean" else 32) or side > 32 for _, side in self.sides),
+                "the lean network takes images of 16 to 32 pixels a side, the ResNet-9 of 32",
+            ),
         ):
             if wrong:
                 raise UserError(f"recipe '{self.name}': {why}")
@@ -131,4 +143,5 @@ def with_epochs(recipe: Recipe, epochs: float) -> Recipe:
     """The recipe stretched to another length, its knots with it; named `NAME@EPOCHS`. Raises `UserError` if ≤ 0."""
     factor = epochs / recipe.epochs  # first, so that half an epoch comes out exact
     knots = tuple((epoch * factor, rate) for epoch, rate in recipe.knots)
-    return replace(recipe, name=f"{recipe.name}@{epochs:g}", epochs=epochs, knots=knots)
+    sides = tuple({float(round(epoch * factor)): side for epoch, side in recipe.sides}.items())
+    return replace(recipe, name=f"{recipe.name}@{epochs:g}", epochs=epochs, knots=knots, sides=sides)

@@ -12,10 +12,14 @@ Source: "Bag of Tricks" and the series before it.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from .augment import SIZE
 from .layers import CLASSES, Conv
 from .layers import ConvBlock as ConvBlock
 from .lean import LeanNet
@@ -86,3 +90,15 @@ def build_network(recipe: Recipe, width: int, precision: str, filters: Tensor | 
             if isinstance(module, Conv | nn.Linear):
                 module.half()
     return network
+
+
+@functools.cache
+def count_flops(recipe: Recipe, width: int, side: int = SIZE) -> int:
+    """Floating-point operations of one training step, forward and backward, counted by PyTorch without computing it.
+
+    `side`: the images', in pixels.
+    """
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        network = new_network(recipe, width)
+        network(torch.empty(recipe.batch_size, 3, side, side)).sum().backward()
+    return int(counter.get_total_flops())

@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from . import augment, host
@@ -31,22 +30,14 @@ from .errors import UserError
 from .evaluate import evaluate
 from .lean import IMAGES as LEAN_IMAGES
 from .lean import LeanNet, both_signs
-from .network import build_network, new_network
+from .network import build_network
+from .network import count_flops as count_flops
 from .optimiser import Lookahead, build_average, build_optimiser, lookahead_keep, rate_at, set_rate
 from .recipe import Recipe, with_epochs
 from .run import Clock, Run, Stopped
 from .whitening import IMAGES, patch_covariance, whitening_filters
 
 Batches = Callable[[], Iterator[tuple[Tensor, Tensor]]]
-
-
-@functools.cache
-def count_flops(recipe: Recipe, width: int) -> int:
-    """Floating-point operations of one training step, forward and backward, counted by PyTorch without computing it."""
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        network = new_network(recipe, width)
-        network(torch.empty(recipe.batch_size, 3, 32, 32)).sum().backward()
-    return int(counter.get_total_flops())
 
 
 def whitening_layer(recipe: Recipe, images: Tensor) -> Tensor | None:
@@ -58,15 +49,22 @@ def whitening_layer(recipe: Recipe, images: Tensor) -> Tensor | None:
     return whitening_filters(patch_covariance(augment.normalise(images[:IMAGES]).permute(0, 3, 1, 2)))
 
 
-def epochs_of(recipe: Recipe, images: Tensor, labels: Tensor, seed: int, dtype: torch.dtype) -> Batches:
-    """Normalise and pad once; each call of what is returned gives one epoch of augmented batches."""
+def side_at(recipe: Recipe, epoch: float) -> int:
+    """The side, in pixels, of the images trained on at an epoch."""
+    return [side for start, side in recipe.sides if start <= epoch][-1]
+
+
+def epochs_of(
+    recipe: Recipe, images: Tensor, labels: Tensor, seed: int, dtype: torch.dtype, side: int = augment.SIZE
+) -> Batches:
+    """Shrink, normalise and pad once; each call of what is returned gives one epoch of augmented batches."""
     if recipe.augment_on == "host":
         generator = torch.Generator().manual_seed(seed)
         padded = augment.prepare(images.cpu(), torch.float32, recipe.pad)
         loader = host.loader(padded, labels.cpu(), recipe, generator)
         return lambda: host.batches(loader, images.device, dtype)
-    generator = torch.Generator(images.device).manual_seed(seed)
-    padded = augment.prepare(images, dtype, recipe.pad)
+    generator = torch.Generator(images.device).manual_seed(seed + (augment.SIZE - side) * 10**9)
+    padded = augment.prepare(augment.shrink(images, side), dtype, recipe.pad)
     if recipe.flip == "alternate":
         once = augment.half_of(len(labels), generator)
         sides = itertools.cycle([once, ~once])
@@ -162,7 +160,7 @@ def train(
         device=device_name(on),
         threads=torch.get_num_threads(),
         started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        flops=count_flops(recipe, size.width) * steps,
+        flops=sum(count_flops(recipe, size.width, side_at(recipe, step / steps_per_epoch)) for step in range(steps)),
     )
     # The summed loss, for float16 alone: 512 times the gradients, so that the small ones are not rounded to zero.
     loss_scale = float(batch_size) if precision == "float16" else 1.0
@@ -175,7 +173,8 @@ def train(
             part.to(on) for part in (data.train_images, data.train_labels, data.test_images, data.test_labels)
         )
         network = build_network(recipe, size.width, precision, whitening_layer(recipe, images)).to(on)
-        next_epoch = epochs_of(recipe, images, labels, seed, dtype)
+        epochs_at = functools.cache(lambda side: epochs_of(recipe, images, labels, seed, dtype, side))
+        epochs_at(side_at(recipe, 0))
         test_images = augment.prepare(test_images, dtype).permute(0, 3, 1, 2)
         optimiser = build_optimiser(network, recipe, loss_scale)
         average = build_average(network, recipe)
@@ -190,6 +189,7 @@ def train(
                 with clock:
                     if isinstance(network, LeanNet):
                         network.train_bias(step < recipe.whiten_bias_epochs * steps_per_epoch)
+                    next_epoch = epochs_at(side_at(recipe, step / steps_per_epoch))
                     for batch, target in itertools.islice(next_epoch(), steps - step):
                         rate = rate_at(recipe, (step + 1) / steps_per_epoch)
                         losses[step], correct[step] = training_step(

@@ -15,6 +15,7 @@ from cifar_fast_utils import augment
 from cifar_fast_utils import train as module
 from cifar_fast_utils.data import Dataset
 from cifar_fast_utils.device import Scale
+from cifar_fast_utils.errors import UserError
 from cifar_fast_utils.evaluate import evaluate, shifted
 from cifar_fast_utils.layers import GhostBatchNorm
 from cifar_fast_utils.lean import LeanNet, both_signs
@@ -236,3 +237,61 @@ def test_it_trains_and_learns(synthetic: Dataset) -> None:
     run = train(recipe, synthetic.subset(4096, 1000), scale=Scale("narrow", 8), progress=False, test_each_epoch=False)
     assert run.tta_accuracy is not None
     assert run.tta_accuracy > 0.3
+
+
+def triangle_filter(size: int, side: int) -> np.ndarray:
+    """(side, size): the weights of each pixel of the smaller line, a triangle as wide as two of its pixels."""
+    scale = size / side
+    centres = (np.arange(side) + 0.5) * scale
+    weights = np.maximum(1 - np.abs(np.arange(size) + 0.5 - centres[:, None]) / scale, 0)
+    normalised: np.ndarray = weights / weights.sum(1, keepdims=True)
+    return normalised
+
+
+@pytest.mark.parametrize("side", [16, 20, 24, 31])
+def test_smaller_images_are_filtered_as_numpy_does_it(side: int) -> None:
+    images = torch.randint(256, (3, 32, 32, 3), dtype=torch.uint8)
+    line = triangle_filter(32, side)
+    expected = np.einsum("yr,xs,nrsc->nyxc", line, line, images.numpy().astype(float))
+    small = augment.shrink(images, side)
+    assert small.dtype == torch.uint8
+    assert np.abs(small.numpy() - expected).max() < 0.51
+    assert augment.shrink(images, 32) is images
+
+
+def test_the_sides_of_a_recipe_are_trained_on_and_counted(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    step = module.training_step
+
+    def watched(network: nn.Module, *rest: object) -> tuple[Tensor, Tensor]:
+        images = rest[-2]
+        assert isinstance(images, Tensor)
+        seen.append(tuple(images.shape[1:]))
+        return step(network, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "training_step", watched)
+    recipe = replace(with_epochs(AIRBENCH, 3), batch_size=512, sides=((0, 16), (1, 24), (2, 32)))  # 2 steps an epoch
+    run = train(recipe, tiny, scale=Scale("narrow", 4), progress=False)
+    assert seen == [(3, side, side) for side in (16, 16, 24, 24, 32, 32)]
+    assert run.flops == 2 * sum(count_flops(recipe, 4, side) for side in (16, 24, 32))
+    assert run.accuracy is not None
+    assert from_dict(recipe.to_dict()) == recipe
+    assert with_epochs(recipe, 6).sides == ((0, 16), (2, 24), (4, 32))
+    assert with_epochs(recipe, 1).sides == ((0, 24), (1, 32))  # to whole epochs
+
+
+@pytest.mark.parametrize(
+    ("network", "sides", "says"),
+    [
+        ("lean", (), "rise from 0"),
+        ("lean", ((1, 32),), "rise from 0"),
+        ("lean", ((0, 16), (0, 32)), "rise from 0"),
+        ("lean", ((0, 16), (1.5, 32)), "whole numbers"),
+        ("lean", ((0, 8),), "16 to 32"),
+        ("lean", ((0, 33),), "16 to 32"),
+        ("resnet9", ((0, 24),), "the ResNet-9 of 32"),
+    ],
+)
+def test_sides_that_make_no_sense_are_refused(network: str, sides: tuple[tuple[float, int], ...], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        replace(AIRBENCH, network=network, sides=sides)  # type: ignore[arg-type]
