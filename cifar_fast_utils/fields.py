@@ -143,5 +143,5 @@ def with_epochs(recipe: Recipe, epochs: float) -> Recipe:
     """The recipe stretched to another length, its knots with it; named `NAME@EPOCHS`. Raises `UserError` if ≤ 0."""
     factor = epochs / recipe.epochs  # first, so that half an epoch comes out exact
     knots = tuple((epoch * factor, rate) for epoch, rate in recipe.knots)
-    sides = tuple({float(round(epoch * factor)): side for epoch, side in recipe.sides}.items())
-    return replace(recipe, name=f"{recipe.name}@{epochs:g}", epochs=epochs, knots=knots, sides=sides)
+    stretched = replace(recipe, name=f"{recipe.name}@{epochs:g}", epochs=epochs, knots=knots)
+    return replace(stretched, sides=tuple({float(round(epoch * factor)): side for epoch, side in recipe.sides}.items()))

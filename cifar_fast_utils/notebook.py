@@ -37,7 +37,7 @@ CPU_EPOCHS = 2.0
 MIME = "application/vnd.cifar-fast+json"
 """Under which the provenance of a page travels with its outputs."""
 AFTER_A_RESET = (
-    "If a later cell says that a name is not defined, the runtime was reset: run all cells again, from here on."
+    "Where a later cell finds a name not defined, the runtime was reset:\nrun all cells again, from here on."
 )
 TOO_LONG = 10
 """Minutes that nobody should start without having been told."""
@@ -117,11 +117,13 @@ def start(*names: str, scale: str | None = None, needs: str = "0.1") -> Lesson:
         "commit": current_commit(),
         "date": date.today().isoformat(),
     }
-    line = (
-        f"{facts['device']}, {precision}; PyTorch {torch.__version__}; {dataset.name} at the {chosen.name} scale; "
-        f"{facts['date']}" + (f"; about {max(minutes, 0.1):.2g} minutes of training" if names else "")
-    )
-    display({"text/plain": f"{line}\n{AFTER_A_RESET}", MIME: facts}, raw=True)
+    lines = [
+        f"{facts['device']}, {precision}; PyTorch {torch.__version__}",
+        f"{dataset.name} at the {chosen.name} scale; {facts['date']}"
+        + (f"; about {max(minutes, 0.1):.2g} minutes of training" if names else ""),
+        AFTER_A_RESET,
+    ]
+    display({"text/plain": "\n".join(lines), MIME: facts}, raw=True)
     return lesson
 
 

@@ -77,6 +77,8 @@ def caption(setting: Setting, rungs: Sequence[Rung]) -> str:
 
 
 HEAD = ["rung", "epochs", "n", "accuracy", "interval", "sd", "no TTA", "train s", "train_eval s", "cold s", "PFLOP"]
+ASIDE = 5
+"""How many of these come before what a plan's comparison says."""
 
 
 def cells(rung: Rung) -> list[str]:
@@ -97,20 +99,21 @@ def cells(rung: Rung) -> list[str]:
 
 def plan_table(plan: Plan, rows: Sequence[Row]) -> str:
     """The plan's table for one setting, of the rungs that have runs."""
-    head, lines = list(HEAD), []
-    if plan.target:
-        head.append(f"p of {plan.target:.0%}")
+    said: list[str] = [f"p of {plan.target:.0%}"] if plan.target else []
     if plan.compare != "none":
-        head += [f"against {plan.compare}", "verdict"]
+        said += [f"against {plan.compare}", "verdict"]
+    lines = []
     for row in rows:
         if row.rung:
-            line = cells(row.rung)
+            line = []
             if plan.target:
                 p = p_at_least(row.rung.points, 100 * plan.target)
                 line.append("" if math.isnan(p) else f"{p:.2g}")
             if plan.compare != "none":
-                line += [signed(row.difference), row.verdict]
-            lines.append(line)
+                line += [signed(row.difference), row.verdict.split(" (")[0]]
+            figures = cells(row.rung)
+            lines.append([*figures[:ASIDE], *line, *figures[ASIDE:]])
+    head = [*HEAD[:ASIDE], *said, *HEAD[ASIDE:]]
     return markdown(head, lines)
 
 

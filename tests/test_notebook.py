@@ -77,8 +77,9 @@ def test_start_says_where_it_is_and_leaves_its_provenance(
     monkeypatch.setattr(notebook, "load", lambda name: tiny)
     found = notebook.start("final")
     assert (found.scale.name, found.dataset) == ("smoke", tiny)
-    assert re.search(r"; PyTorch \S+; noise at the smoke scale; \d{4}-\d\d-\d\d; about \S+ minutes", shown[0])
-    assert "the runtime was reset: run all cells again" in shown[0]
+    assert re.search(r"; PyTorch \S+\nnoise at the smoke scale; \d{4}-\d\d-\d\d; about \S+ minutes", shown[0])
+    assert "the runtime was reset:\nrun all cells again" in shown[0]
+    assert max(map(len, shown[0].splitlines())) <= 90
     assert found.flops_per_second > 1e6
     output = {"data": {"text/plain": "", notebook.MIME: {"dataset": "noise"}}}
     assert notebook.provenance([{"text": "hello"}, output]) == {"dataset": "noise"}
