@@ -82,8 +82,11 @@ def ledger(name: str) -> list[dict[str, object]]:
 
 def test_the_readmes_results_are_the_recorded_ones() -> None:
     runs = [run for run in ledger("final_small.jsonl") if (run["dataset"], run["scale"]) == ("cifar10-jpeg", "small")]
-    for maker, row in (("Intel", "Intel Xeon with AMX, bfloat16"), ("AMD", "AMD EPYC, float32")):
-        here = [run for run in runs if str(run["device"]).startswith(maker)]
+    for start, precision, row in (
+        ("Intel", "bfloat16", "Intel Xeon with AMX, bfloat16"),
+        ("AMD EPYC", "float32", "AMD EPYC, float32"),
+    ):
+        here = [run for run in runs if str(run["device"]).startswith(start) and run["precision"] == precision]
         assert len({run["seed"] for run in here}) == len(here) >= 5
         assert len({(str(run["recipe"]), run["device"], run["precision"], run["dataset_digest"]) for run in here}) == 1
         cells = [row, str(len(here))]
