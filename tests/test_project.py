@@ -84,6 +84,7 @@ def test_the_readmes_results_are_the_recorded_ones() -> None:
     runs = [run for run in ledger("final_small.jsonl") if (run["dataset"], run["scale"]) == ("cifar10-jpeg", "small")]
     for start, precision, row in (
         ("Intel", "bfloat16", "Intel Xeon with AMX, bfloat16"),
+        ("AMD EPYC", "bfloat16", "AMD EPYC with AVX512-BF16, bfloat16"),
         ("AMD EPYC", "float32", "AMD EPYC, float32"),
     ):
         here = [run for run in runs if str(run["device"]).startswith(start) and run["precision"] == precision]
