@@ -97,7 +97,7 @@ def draw(
     """
     device = generator.device
     crop = split_into_groups(n, 2 * recipe.pad + 1, generator)
-    flip = half_of(n, generator) & (recipe.flip == "random")
+    flip = half_of(n, generator) & (recipe.flip == "random")  # drawn in any case, for one stream of draws
     return Choices(
         crop=crop,
         flip=flip if mirrored is None else mirrored[torch.cat([images for images, _ in crop])],

@@ -170,7 +170,7 @@ def recorded() -> list[Record]:
     return read_folder(results_folder())[0]
 
 
-def evidence(*rungs: str, plan: str = "*") -> None:
+def evidence(*rungs: str, plan: str | None = None) -> None:
     """Show what the recorded runs say of these rungs: the tables of the plans that compare them, with verdicts.
 
     Each is a plan's table in one setting, cut to these rungs and what they are compared with. `plan="lengths"` shows
@@ -178,13 +178,13 @@ def evidence(*rungs: str, plan: str = "*") -> None:
     """
     shown = False
     records = recorded()
-    for path in sorted(results_folder().glob(f"{plan}.toml")):
+    for path in sorted(results_folder().glob(f"{plan or '*'}.toml")):
         found = read_plan(path)
-        if plan == "*" and found.compare == "none":
+        if plan is None and found.compare == "none":
             continue
         for setting, table in plan_tables(found, records):
             recorded_rows = [k for k, row in enumerate(table) if row.rung]
-            wanted = [k for k in recorded_rows if plan != "*" or table[k].recipe.name.split("@")[0] in rungs]
+            wanted = [k for k in recorded_rows if plan or table[k].recipe.name.split("@")[0] in rungs]
             others = {max(k - 1, 0) if found.compare == "before" else 0 for k in wanted} & {*recorded_rows} - {*wanted}
             if wanted:
                 shown = True

@@ -166,8 +166,8 @@ Holm's correction over its table: *better* or *worse* where chance explains the 
 difference larger than x shown* where the 95% interval leaves no room for one that matters; else *too few runs*, with
 about as many as would tell.
 
-The book's own runs on CPUs were recorded one thread each, side by side and beside other work, which their seconds show.
-For time, look at the shares of a step further down: they were measured on a quiet machine."""
+Most runs on CPUs were recorded with one thread each, two at a time, and some beside other work, so their seconds are
+not for comparing. Where the time of a run goes was measured by itself, with nothing beside it, further down."""
 KINDS = {
     "better": "Better, beyond what chance explains",
     "worse": "Worse, beyond what chance explains",

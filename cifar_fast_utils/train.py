@@ -63,6 +63,7 @@ def epochs_of(
         padded = augment.prepare(images.cpu(), torch.float32, recipe.pad)
         loader = host.loader(padded, labels.cpu(), recipe, generator)
         return lambda: host.batches(loader, images.device, dtype)
+    # Each side's draws are its own, and none is another seed's.
     generator = torch.Generator(images.device).manual_seed(seed + (augment.SIZE - side) * 10**9)
     padded = augment.prepare(augment.shrink(images, side), dtype, recipe.pad)
     if recipe.flip == "alternate":
@@ -174,7 +175,6 @@ def train(
         )
         network = build_network(recipe, size.width, precision, whitening_layer(recipe, images)).to(on)
         epochs_at = functools.cache(lambda side: epochs_of(recipe, images, labels, seed, dtype, side))
-        epochs_at(side_at(recipe, 0))
         test_images = augment.prepare(test_images, dtype).permute(0, 3, 1, 2)
         optimiser = build_optimiser(network, recipe, loss_scale)
         average = build_average(network, recipe)
