@@ -17,7 +17,7 @@ from . import commands
 from .arguments import parser
 from .article import ARTICLE
 from .errors import UserError
-from .recipe import LADDER, MODERN, RECIPES, WITHOUT, diff, get, with_epochs
+from .recipe import LADDER, MODERN, MODERN_WITHOUT, RECIPES, WITHOUT, diff, get, with_epochs
 
 PLOTS = (".png", ".svg", ".pdf")
 
@@ -130,7 +130,7 @@ def _predict(chosen: argparse.Namespace) -> None:
     from .weights import load_network, predict, read_picture
 
     network, recipe, classes = load_network(chosen.weights)
-    probabilities = predict(network, torch.stack([read_picture(path) for path in chosen.pictures]), recipe.tta)
+    probabilities = predict(network, torch.stack([read_picture(path) for path in chosen.pictures]), recipe)
     for path, row in zip(chosen.pictures, probabilities, strict=True):
         best = row.topk(3)
         print(f"{path}: " + ", ".join(f"{classes[k]} {p:.0%}" for p, k in zip(*map(list, best), strict=True)))
@@ -153,8 +153,10 @@ def _recipes(chosen: argparse.Namespace) -> None:
             print(
                 f"{mark} {recipe.name:23} {recipe.epochs:6g}  {peak:9g}  {recipe.cutout:6}  {seconds:>7}  {accuracy:>8}"
             )
-        tricks = ", ".join(name.removeprefix("final_without_") for name in WITHOUT)
-        print(f"\nNAME@half and NAME@EPOCHS stretch a recipe; final_without_TRICK leaves one out: {tricks}")
+        print("\nNAME@half and NAME@EPOCHS stretch a recipe.")
+        for name, without in (("final", WITHOUT), ("airbench94", MODERN_WITHOUT)):
+            tricks = ", ".join(one.removeprefix(f"{name}_without_") for one in without)
+            print(f"{name}_without_TRICK leaves one out: {tricks}.")
 
 
 def _info(chosen: argparse.Namespace) -> None:

@@ -19,7 +19,7 @@ def record(chosen: argparse.Namespace) -> None:
 
     from .data import load
     from .device import SCALES
-    from .experiment import Engine, Here, Job, carry_out, to_do, uncommitted
+    from .experiment import Engine, Here, Job, carry_out, to_do, uncommitted, validation
     from .ledger import read_folder
     from .record import current_commit
 
@@ -28,6 +28,8 @@ def record(chosen: argparse.Namespace) -> None:
     if (current_commit() or "").endswith("+"):
         print("cifar-fast: the code has uncommitted changes, and the records will say so", file=sys.stderr)
     dataset = load(chosen.data, quiet=chosen.quiet)
+    if plan.search:
+        dataset = validation(dataset)
     job = Job(dataset, SCALES[plan.scale], chosen.device, chosen.precision, chosen.threads, plan.test_each_epoch)
     engine: Engine = Here(job)
     if chosen.engine == "ray":

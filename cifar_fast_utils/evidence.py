@@ -40,6 +40,11 @@ class Rung:
         key = "tta_accuracy" if self.recipe.tta else "accuracy"
         return [100 * record[key] for record in self.records]
 
+    @property
+    def by_seed(self) -> dict[int, float]:
+        """The points of each seed's run."""
+        return {record["seed"]: points for record, points in zip(self.records, self.points, strict=True)}
+
     @cached_property
     def plain_points(self) -> list[float]:
         """The same without TTA."""
@@ -87,14 +92,14 @@ def rungs(records: Sequence[Record]) -> list[Rung]:
 
 
 def compare(new: Rung, old: Rung) -> Difference:
-    """The difference of two rungs in points: paired where both are readings of the same runs, else Welch's."""
-    if new.records == old.records:
-        return paired_difference(new.points, old.points)
+    """The difference of two rungs in points: seed by seed where both train the same network, else Welch's."""
+    shared = sorted(new.by_seed.keys() & old.by_seed.keys())
+    if shared and untested(new.recipe).digest == untested(old.recipe).digest:
+        return paired_difference(*([rung.by_seed[seed] for seed in shared] for rung in (new, old)))
     return difference(new.points, old.points)
 
 
 def same_on_shared_seeds(new: Rung, old: Rung) -> int:
     """On how many seeds both have the same accuracy to the last image; 0 if they differ on any they share."""
-    ours, theirs = ({r["seed"]: r["accuracy"] for r in rung.records} for rung in (new, old))
-    shared = ours.keys() & theirs.keys()
-    return len(shared) if all(ours[seed] == theirs[seed] for seed in shared) else 0
+    shared = new.by_seed.keys() & old.by_seed.keys()
+    return len(shared) if all(new.by_seed[seed] == old.by_seed[seed] for seed in shared) else 0

@@ -12,12 +12,12 @@ from typing import Any, Protocol
 import torch
 from tqdm import tqdm
 
-from .data import Dataset
+from .data import Dataset, make_dataset
 from .device import SCALES, Scale, choose_device, choose_precision, device_name
 from .errors import UserError
 from .files import check_writable
 from .ledger import Record, Setting, append, read_folder, setting_of
-from .plan import Plan, missing
+from .plan import VALIDATION, Plan, missing
 from .recipe import Recipe, with_epochs
 from .record import current_commit, to_record
 from .train import data_at, recipe_at, train
@@ -26,6 +26,22 @@ Work = list[tuple[Recipe, int]]
 """Recipes and seeds, in the order to run them."""
 Tick = Callable[[float], None]
 """Told of epochs done."""
+SET_ASIDE = 5_000
+"""How many."""
+
+
+def validation(dataset: Dataset) -> Dataset:
+    """For choosing between recipes: the last `SET_ASIDE` training images to test on, the others to train on.
+
+    The test images stay unseen. It is named `NAME-validation`. Raises `UserError` where there are too few images.
+    """
+    n = SET_ASIDE
+    if len(dataset.train_labels) <= n:
+        raise UserError(f"cannot set {n} of {len(dataset.train_labels)} training images aside")
+    (images, held), (labels, answers) = (
+        (part[:-n], part[-n:]) for part in (dataset.train_images, dataset.train_labels)
+    )
+    return make_dataset(f"{dataset.name}{VALIDATION}", dataset.classes, images, labels, held, answers)
 
 
 @dataclass(frozen=True)

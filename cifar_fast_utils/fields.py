@@ -7,11 +7,12 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from .errors import UserError
 
 Knots = tuple[tuple[float, float], ...]
+What = TypeVar("What", int, float)
 
 
 def later(default: Any) -> Any:
@@ -67,27 +68,42 @@ class Recipe:
     # What the years after the article brought.
     network: Literal["resnet9", "lean"] = later("resnet9")
     """`lean`: three blocks of two convolutions, no residuals (see `lean`)."""
+    widths: tuple[int, ...] = later((1, 4, 4))
+    """Channels of the lean network's three blocks, in units of the scale's width."""
     dirac: bool = later(False)
     """Each convolution's first filters start by passing their channel on."""
-    whiten_bias_epochs: float = later(0)
+    whiten_stride: int = later(1)
+    """2: the lean network whitens patches that do not overlap, for half as many places in height and in width."""
+    whiten_bias_epochs: float = later(0.0)
     """For how long the bias of the lean network's whitening is trained; afterwards it is fixed as well."""
     norm_momentum: float = later(0.1)
     """How far the running statistics move towards the batch's at each step."""
     norm_eps: float = later(1e-5)
     lookahead_every: int = later(0)
     """Pull the network back to a slow copy of itself every so many steps (see `lookahead`); 0: do not."""
+    muon_factor: float = later(0.0)
+    """The filters take orthogonalised steps (see `WithMuon`), at this times the others' rate; 0: they take SGD's."""
+    muon_momentum: float = later(0.6)
+    """Nesterov's, of the orthogonalised steps."""
     tta_shift: int = later(0)
     """With TTA, also test on the image and its mirror shifted by so many pixels either way along the diagonal."""
     sides: tuple[tuple[float, int], ...] = later(((0.0, 32),))
     """Pairs of (epoch, side): from then on the network is trained on images of so many pixels a side."""
+    hardest: tuple[tuple[float, float], ...] = later(((0.0, 1.0),))
+    """Pairs of (epoch, share): from then on a pass takes this share of the images, the hardest (see `Hardest`)."""
+    test_side: int = later(32)
+    """The side of the images it is tested on."""
 
     def __post_init__(self) -> None:
         """Check the fields; make all epochs floats, so that equal recipes have one digest, JSON between them or not."""
         object.__setattr__(self, "epochs", float(self.epochs))
+        object.__setattr__(self, "whiten_bias_epochs", float(self.whiten_bias_epochs))
         object.__setattr__(self, "knots", tuple((float(epoch), float(rate)) for epoch, rate in self.knots))
         object.__setattr__(self, "sides", tuple((float(epoch), int(side)) for epoch, side in self.sides))
+        object.__setattr__(self, "hardest", tuple((float(epoch), float(share)) for epoch, share in self.hardest))
+        object.__setattr__(self, "widths", tuple(self.widths))
         epochs = [epoch for epoch, _ in self.knots]
-        changes = [epoch for epoch, _ in self.sides]
+        sides, shares = ([what for _, what in pairs] for pairs in (self.sides, self.hardest))
         for wrong, why in (
             (not 0 < self.epochs < math.inf, f"epochs must be more than 0 and finite, not {self.epochs:g}"),
             (self.batch_size < 1, f"the batch size must be at least 1, not {self.batch_size}"),
@@ -97,12 +113,24 @@ class Recipe:
                 f"take a multiple of {self.ghost_groups}",
             ),
             (not epochs or epochs != sorted(set(epochs)), f"the knots' epochs must rise: {epochs}"),
+            *(
+                (
+                    changes[:1] != [0] or changes != sorted(set(changes)) or any(e != round(e) for e in changes),
+                    f"the epochs of {what} must be whole numbers that rise from 0: {changes}",
+                )
+                for what, changes in (
+                    ("sides", [epoch for epoch, _ in self.sides]),
+                    ("hardest", [epoch for epoch, _ in self.hardest]),
+                )
+            ),
+            (any(not 0 < share <= 1 for share in shares), f"the hardest are a share from 0 to 1: {shares}"),
+            (self.augment_on == "host" and shares != [1], "the hardest can be chosen on the device only"),
             (
-                changes[:1] != [0] or changes != sorted(set(changes)) or any(e != round(e) for e in changes),
-                f"the sides' epochs must be whole numbers that rise from 0: {changes}",
+                len(self.widths) != 3 or min(self.widths, default=0) < 1,
+                f"the lean network's widths are three numbers from 1 up, not {list(self.widths)}",
             ),
             (
-                any(side < (16 if self.network == "lean" else 32) or side > 32 for _, side in self.sides),
+                any(not (16 if self.network == "lean" else 32) <= side <= 32 for side in (*sides, self.test_side)),
                 "the lean network takes images of 16 to 32 pixels a side, the ResNet-9 of 32",
             ),
         ):
@@ -140,8 +168,18 @@ def diff(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
 
 
 def with_epochs(recipe: Recipe, epochs: float) -> Recipe:
-    """The recipe stretched to another length, its knots with it; named `NAME@EPOCHS`. Raises `UserError` if ≤ 0."""
+    """The recipe stretched to another length, its schedules with it; named `NAME@EPOCHS`. Raises `UserError` if ≤ 0."""
     factor = epochs / recipe.epochs  # first, so that half an epoch comes out exact
-    knots = tuple((epoch * factor, rate) for epoch, rate in recipe.knots)
-    stretched = replace(recipe, name=f"{recipe.name}@{epochs:g}", epochs=epochs, knots=knots)
-    return replace(stretched, sides=tuple({float(round(epoch * factor)): side for epoch, side in recipe.sides}.items()))
+    stretched = replace(recipe, name=f"{recipe.name}@{epochs:g}", epochs=epochs)  # refuses what is no length
+    return replace(
+        stretched,
+        knots=tuple((epoch * factor, rate) for epoch, rate in recipe.knots),
+        sides=_stretched(recipe.sides, factor),
+        hardest=_stretched(recipe.hardest, factor),
+        whiten_bias_epochs=recipe.whiten_bias_epochs * factor,
+    )
+
+
+def _stretched(pairs: tuple[tuple[float, What], ...], factor: float) -> tuple[tuple[float, What], ...]:
+    """What holds from an epoch on, with the epochs stretched to whole numbers; of two that meet the later one stays."""
+    return tuple({float(round(epoch * factor)): what for epoch, what in pairs}.items())

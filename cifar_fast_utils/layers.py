@@ -19,7 +19,8 @@ class Conv(nn.Conv2d):
     """A convolution whose weights, and bias if it has one, are cast to the dtype of what comes in.
 
     float32 weights under bfloat16 activations are master weights: the optimiser's small updates are not rounded away.
-    (b, c_in, h, w) → (b, c_out, h, w), where the kernel is square and odd and the padding, unless given, half of it.
+    (b, c_in, h, w) → (b, c_out, h, w), where the kernel is square and odd, the padding, unless given, half of it, and
+    the stride 1.
     `dirac`: the first c_in filters start by passing their channel on as it is.
     """
 
@@ -31,8 +32,10 @@ class Conv(nn.Conv2d):
         padding: int | None = None,
         bias: bool = False,
         dirac: bool = False,
+        stride: int = 1,
     ) -> None:
-        super().__init__(c_in, c_out, kernel, padding=kernel // 2 if padding is None else padding, bias=bias)
+        padding = kernel // 2 if padding is None else padding
+        super().__init__(c_in, c_out, kernel, stride=stride, padding=padding, bias=bias)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
         if dirac:
@@ -41,7 +44,7 @@ class Conv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Convolve in x's dtype."""
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.conv2d(x, self.weight.to(x.dtype), bias, padding=self.padding)
+        return F.conv2d(x, self.weight.to(x.dtype), bias, stride=self.stride, padding=self.padding)
 
 
 class GhostBatchNorm(nn.Module):

@@ -39,25 +39,25 @@ def both_signs(images: Tensor) -> Tensor:
 class LeanNet(nn.Module):
     """The network: normalised images (b, 3, 32, 32) → logits (b, 10) in float32.
 
-    `width` is the number of channels of the first block, 64 in the source. `filters`, (24, 3, 2, 2), are the whitening
+    `width` is the unit of the recipe's `widths`, 64 in the source. `filters`, (24, 3, 2, 2), are the whitening
     convolution's (see `both_signs`); its bias starts at 0 and is trained.
     """
 
     def __init__(self, recipe: Recipe, width: int = 64, filters: Tensor | None = None) -> None:
         super().__init__()
         self.logit_scale = recipe.logit_scale
-        self.whiten = Conv(3, CHANNELS, PATCH, padding=0, bias=True)
+        self.whiten = Conv(3, CHANNELS, PATCH, padding=0, bias=True, stride=recipe.whiten_stride)
         self.whiten.weight.requires_grad_(False)
         if filters is not None:
             self.whiten.weight.data.copy_(filters)
-        widths = (CHANNELS, width, 4 * width, 4 * width)
+        widths = (CHANNELS, *(factor * width for factor in recipe.widths))
         self.blocks = nn.Sequential(
             *(
                 nn.Sequential(ConvBlock(recipe, c_in, c_out, pool=True), ConvBlock(recipe, c_out, c_out))
                 for c_in, c_out in itertools.pairwise(widths)
             )
         )
-        self.linear = nn.Linear(4 * width, CLASSES, bias=False)
+        self.linear = nn.Linear(widths[-1], CLASSES, bias=False)
 
     def train_bias(self, on: bool) -> None:
         """Whether the whitening's bias is trained from here on."""

@@ -13,6 +13,7 @@ Source: "Bag of Tricks" and the series before it.
 from __future__ import annotations
 
 import functools
+import itertools
 
 import torch
 import torch.nn.functional as F
@@ -102,3 +103,14 @@ def count_flops(recipe: Recipe, width: int, side: int = SIZE) -> int:
         network = new_network(recipe, width)
         network(torch.empty(recipe.batch_size, 3, side, side)).sum().backward()
     return int(counter.get_total_flops())
+
+
+def run_flops(recipe: Recipe, width: int, steps_per_epoch: int) -> int:
+    """Those of all steps of a run, whose images may change their side on the way."""
+    steps = max(1, round(recipe.epochs * steps_per_epoch))
+    ends = [round(epoch * steps_per_epoch) for epoch, _ in recipe.sides[1:]]
+    bounds = [min(end, steps) for end in (0, *ends, steps)]
+    return sum(
+        (end - start) * count_flops(recipe, width, side)
+        for (_, side), (start, end) in zip(recipe.sides, itertools.pairwise(bounds), strict=True)
+    )

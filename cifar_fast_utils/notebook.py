@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from IPython.display import Markdown, display
+from tqdm import tqdm
 
 from . import __version__
 from .bench import a_step
@@ -23,6 +24,7 @@ from .data import Dataset, load
 from .device import Scale, choose_device, choose_precision, choose_scale, device_name, keep_freed_memory
 from .errors import UserError
 from .ledger import Record, Setting, read_folder
+from .network import run_flops
 from .plan import read_plan
 from .recipe import Recipe, get, with_epochs
 from .record import current_commit, to_record
@@ -63,7 +65,7 @@ class Lesson:
     def minutes(self, recipes: Sequence[Recipe]) -> float:
         """What training these takes here, by their counted FLOPs; a DataLoader's work comes on top of it."""
         n = self.scale.train_images or len(self.dataset.train_labels)
-        flops = sum(count_flops(r, self.scale.width) * r.epochs * (n // r.batch_size) for r in recipes)
+        flops = sum(run_flops(r, self.scale.width, n // r.batch_size) for r in recipes)
         return flops / self.flops_per_second / 60
 
     def race(self, *names: str, seed: int = 0, article: bool = False) -> dict[str, Run]:
@@ -102,11 +104,14 @@ def start(*names: str, scale: str | None = None, needs: str = "0.1") -> Lesson:
             "cell's pip line with --upgrade, then restart the kernel"
         )
     keep_freed_memory()
-    device = choose_device()
-    chosen = choose_scale(scale or os.environ.get(SCALE_VARIABLE, "auto"), device)
-    precision = choose_precision("auto", device)
-    dataset = load("auto")
-    lesson = Lesson(dataset, chosen, device, precision, measured_speed(chosen, device, precision))
+    with tqdm(total=3, desc="device, images, a few steps for their speed", leave=False) as bar:
+        device = choose_device()
+        chosen = choose_scale(scale or os.environ.get(SCALE_VARIABLE, "auto"), device)
+        precision = choose_precision("auto", device)
+        bar.update()
+        dataset = load("auto")
+        bar.update()
+        lesson = Lesson(dataset, chosen, device, precision, measured_speed(chosen, device, precision))
     minutes = lesson.minutes([lesson.recipe(name) for name in names])
     facts = {
         "dataset": dataset.name,

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from .errors import UserError
 from .recipe import Recipe
 
 
@@ -18,27 +19,79 @@ def rate_at(recipe: Recipe, epoch: float) -> float:
     return float(np.interp(epoch, epochs, rates))
 
 
-def build_optimiser(network: nn.Module, recipe: Recipe, loss_scale: float = 1.0) -> torch.optim.SGD:
+def build_optimiser(network: nn.Module, recipe: Recipe, loss_scale: float = 1.0) -> torch.optim.SGD | WithMuon:
     """Nesterov SGD in two groups: the weights, and the norms' biases, whose rate and decay the recipe scales.
 
-    The gradients it will see are those of `loss_scale` times the mean loss. Dividing the rate by that (`set_rate`) and
-    multiplying the decay leaves the update as it was. Source: "Bag of Tricks", frozen norm scales, for the biases.
+    Where the recipe says so, Muon takes the convolutions' filters. The gradients it will see are those of `loss_scale`
+    times the mean loss. Dividing the rate by that (`set_rate`) and multiplying the decay leaves the update as it was.
+    Source: "Bag of Tricks", frozen norm scales, for the biases. Raises `UserError` where PyTorch has no Muon.
     """
     named = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
+    filters = [parameter for _, parameter in named if recipe.muon_factor and parameter.ndim == 4]
     groups: list[dict[str, Any]] = [
         {
             "params": [
-                parameter for name, parameter in named if (name.endswith("bias") and name != "whiten.bias") == biases
+                parameter
+                for name, parameter in named
+                if (name.endswith("bias") and name != "whiten.bias") == biases
+                and not any(parameter is one for one in filters)
             ],
             "weight_decay": recipe.weight_decay * loss_scale / factor,
             "share": factor / loss_scale,
         }
         for biases, factor in ((False, 1), (True, recipe.bias_factor))
     ]
-    return torch.optim.SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=True)
+    sgd = torch.optim.SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=True)
+    return WithMuon(sgd, filters, recipe) if filters else sgd
 
 
-def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+def as_matrix(filters: Tensor) -> Tensor:
+    """A convolution's filters (c_out, c_in, k, k) as a matrix (c_out, c_in k²), a filter a row: a view, no copy."""
+    if not filters.is_contiguous():
+        filters = filters.permute(0, 2, 3, 1)  # channels-last: in this order they lie in memory
+    return filters.view(len(filters), -1)
+
+
+class WithMuon:
+    """SGD for all but the filters, which take orthogonalised steps; to a training loop, one optimiser.
+
+    A step's gradient, averaged over some steps, is replaced by the nearest matrix whose singular values are all about
+    1, so that no direction is left behind. Before it, each layer's filters are scaled to a norm of √c_out, that of
+    such a matrix: the rate then is the step's length as a share of what it changes, and decay has no work left to do.
+
+    Source: K. Jordan, Muon, 2024, and its use in airbench94_muon; PyTorch's Muon takes matrices alone.
+    """
+
+    def __init__(self, sgd: torch.optim.SGD, filters: list[nn.Parameter], recipe: Recipe) -> None:
+        if not hasattr(torch.optim, "Muon"):
+            raise UserError(
+                f"PyTorch {torch.__version__} has no Muon, which '{recipe.name}' needs: install 2.9 or newer"
+            )
+        self.sgd = sgd
+        self.filters = filters
+        self.matrices = [nn.Parameter(as_matrix(weight.detach())) for weight in filters]
+        group = {"params": self.matrices, "share": recipe.muon_factor}
+        self.muon = torch.optim.Muon([group], lr=0.0, weight_decay=0.0, momentum=recipe.muon_momentum)
+        self.param_groups = [*self.sgd.param_groups, *self.muon.param_groups]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        self.sgd.zero_grad()
+        for weight in self.filters:
+            weight.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Scale the filters, then let both optimisers take a step."""
+        for weight, matrix in zip(self.filters, self.matrices, strict=True):
+            assert weight.grad is not None
+            matrix.grad = as_matrix(torch.empty_like(weight).copy_(weight.grad))  # in the weights' order in memory
+            matrix.mul_(len(matrix) ** 0.5 / matrix.norm())
+        self.muon.step()
+        self.sgd.step()
+
+
+def set_rate(optimiser: torch.optim.Optimizer | WithMuon, rate: float) -> None:
     """Give each group its share of the rate on the mean loss."""
     for group in optimiser.param_groups:
         group["lr"] = rate * group["share"]

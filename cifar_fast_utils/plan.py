@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from .errors import UserError
 from .ledger import Record, Setting, setting_of
-from .recipe import Recipe, from_dict, get
+from .recipe import Recipe, from_dict, get, with_epochs
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -21,6 +22,24 @@ else:
 
 
 Seeds = Annotated[int, Field(ge=1)]
+VALIDATION = "-validation"
+"""What the name of a dataset whose test images are training images set aside ends in (`experiment.validation`)."""
+RECIPE = TypeAdapter(Recipe)
+"""Checks the types of a recipe's fields."""
+
+
+class Try(BaseModel):
+    """A recipe that only its plan knows: another one, with changes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: str
+    base: str
+    """A recipe's name, or that of a try before it in the plan."""
+    change: dict[str, Any]
+    """The fields that differ, with their values; `epochs` alone stretches the schedule as well."""
+    why: str
+    """What it was expected to do."""
 
 
 class Plan(BaseModel):
@@ -31,10 +50,12 @@ class Plan(BaseModel):
     question: str
     """What the runs are to tell."""
     dataset: str
-    """The name the dataset must have, whichever way it is found."""
+    """The name the dataset must have, whichever way it is found; with `VALIDATION` added for choosing between tries."""
     scale: Literal["full", "small", "smoke"]
-    rungs: Annotated[list[str], Field(min_length=1)]
+    rungs: list[str] = []
     """Names of recipes, in the order of the report; `NAME@half` and `NAME@EPOCHS` are understood."""
+    tries: list[Try] = []
+    """After the rungs: recipes that are being tried."""
     seeds: Seeds
     fewer: dict[str, Seeds] = {}
     """For some rungs, another number of seeds."""
@@ -45,12 +66,33 @@ class Plan(BaseModel):
     """The smallest difference that matters, in points of accuracy."""
     target: Annotated[float, Field(gt=0, lt=1)] | None = None
     """An accuracy (fraction of 1) that each rung's mean is tested to reach."""
+    target_rung: str | None = None
+    """Or a rung whose mean, less `worth`, they are tested to reach."""
     test_each_epoch: bool = False
     """Fill `test_accuracy` in the history; it is off the clocks, but takes its time."""
 
+    @property
+    def search(self) -> bool:
+        """Whether its runs are for choosing, and no evidence."""
+        return self.dataset.endswith(VALIDATION)
+
     def recipes(self) -> list[Recipe]:
-        """The rungs' recipes, in order. Raises `UserError` for an unknown name."""
-        return [get(name) for name in self.rungs]
+        """The rungs' and the tries' recipes, in order. Raises `UserError` for an unknown name or a wrong change."""
+        tried: dict[str, Recipe] = {}
+        for one in self.tries:
+            base = tried[one.base] if one.base in tried else get(one.base)
+            change = dict(one.change)
+            if unknown := sorted(change.keys() - {field.name for field in fields(Recipe)}):
+                raise UserError(f"try '{one.name}': a recipe has no '{unknown[0]}'")
+            try:
+                if "epochs" in change:
+                    base = with_epochs(base, float(change.pop("epochs")))
+                tried[one.name] = RECIPE.validate_python({**asdict(base), **change, "name": one.name})
+            except ValidationError as error:
+                raise UserError(f"try '{one.name}': {in_a_line(error)}") from None
+            except (TypeError, ValueError) as error:
+                raise UserError(f"try '{one.name}': epochs: {error}") from None
+        return [*(get(name) for name in self.rungs), *tried.values()]
 
     def runs(self) -> list[tuple[Recipe, int]]:
         """All (recipe, seed), seed by seed, so that a machine's drift falls on all rungs alike.
@@ -70,7 +112,13 @@ class Plan(BaseModel):
 
 def untested(recipe: Recipe) -> Recipe:
     """The recipe without TTA, which trains the same network."""
-    return replace(recipe, tta=False)
+    return replace(recipe, tta=False, tta_shift=0)
+
+
+def in_a_line(error: ValidationError) -> str:
+    """Where the first thing is wrong, and what."""
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
 
 
 def read_plan(path: Path) -> Plan:
@@ -80,18 +128,21 @@ def read_plan(path: Path) -> Plan:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path} is no plan: {where}: {first['msg']}") from None
+        raise UserError(f"{path} is no plan: {in_a_line(error)}") from None
     except ValueError as error:  # not TOML, not UTF-8
         raise UserError(f"{path} is no plan: {error}") from None
-    plan.recipes()
-    for name, count in [(name, plan.rungs.count(name)) for name in plan.rungs]:
+    names = [*plan.rungs, *(one.name for one in plan.tries)]
+    if not names:
+        raise UserError(f"{path} is no plan: it names no rungs and no tries")
+    for name, count in Counter(names).items():
         if count > 1:
             raise UserError(f"{path} is no plan: rung '{name}' stands in it {count} times")
+    plan.recipes()
     for name in plan.fewer:
-        if name not in plan.rungs:
+        if name not in names:
             raise UserError(f"{path} is no plan: `fewer` names '{name}', which is none of its rungs")
+    if plan.target_rung is not None and (plan.target_rung not in names or plan.target is not None):
+        raise UserError(f"{path} is no plan: `target_rung` is one of its rungs, and instead of `target`")
     return plan
 
 

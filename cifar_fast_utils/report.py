@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .device import SCALES
 from .evidence import Rung, by_setting, compare, rung, same_on_shared_seeds
-from .evidence import rungs as rungs_of
 from .ledger import Record, Setting, read_folder
-from .plan import Plan, read_plan
+from .lengths import lengths
+from .plan import VALIDATION, Plan, read_plan
 from .recipe import Recipe
 from .shares import shares_table
 from .stats import Difference, holm, interval, p_at_least, verdict
@@ -72,7 +70,8 @@ def caption(setting: Setting, rungs: Sequence[Rung]) -> str:
     threads = ", ".join(sorted({str(rung.threads) for rung in rungs}))
     return (
         f"{where(setting)}; {len(records)} run{'s' * (len(records) > 1)}, {when}. "
-        f"Accuracy in percent with its 95% interval; sd: of single runs; seconds: medians ({threads} CPU threads)."
+        f"Accuracy in percent with its 95% interval; sd: of single runs; seconds: medians "
+        f"({threads} CPU thread{'s' * (threads != '1')})."
     )
 
 
@@ -99,15 +98,16 @@ def cells(rung: Rung) -> list[str]:
 
 def plan_table(plan: Plan, rows: Sequence[Row]) -> str:
     """The plan's table for one setting, of the rungs that have runs."""
-    said: list[str] = [f"p of {plan.target:.0%}"] if plan.target else []
+    goal = goal_of(plan, rows)
+    said: list[str] = [f"p of {goal:.4g}%"] if goal else []
     if plan.compare != "none":
         said += [f"against {plan.compare}", "verdict"]
     lines = []
     for row in rows:
         if row.rung:
             line = []
-            if plan.target:
-                p = p_at_least(row.rung.points, 100 * plan.target)
+            if goal:
+                p = p_at_least(row.rung.points, goal) if row.recipe.name != plan.target_rung else math.nan
                 line.append("" if math.isnan(p) else f"{p:.2g}")
             if plan.compare != "none":
                 line += [signed(row.difference), row.verdict.split(" (")[0]]
@@ -115,6 +115,12 @@ def plan_table(plan: Plan, rows: Sequence[Row]) -> str:
             lines.append([*figures[:ASIDE], *line, *figures[ASIDE:]])
     head = [*HEAD[:ASIDE], *said, *HEAD[ASIDE:]]
     return markdown(head, lines)
+
+
+def goal_of(plan: Plan, rows: Sequence[Row]) -> float | None:
+    """The accuracy, in points, that each rung's mean is tested to reach: the plan's, or its target rung's."""
+    means = [row.rung.interval.mean for row in rows if row.rung and row.recipe.name == plan.target_rung]
+    return means[0] - plan.worth if means else 100 * plan.target if plan.target else None
 
 
 def plan_tables(plan: Plan, records: Sequence[Record]) -> list[tuple[Setting, list[Row]]]:
@@ -177,56 +183,18 @@ KINDS = {
 """The headings under which `findings` puts the verdicts."""
 
 
-def lengths(records: Sequence[Record], target: float) -> str:
-    """Time to the target accuracy (fraction of 1), interpolated between the lengths that the records of a setting hold.
-
-    A row for each recipe recorded at two or more lengths. Nothing is extrapolated.
-    """
-    families: dict[str, dict[float, Rung]] = {}
-    for found in rungs_of(records):
-        families.setdefault(family(found.recipe), {})[found.recipe.epochs] = found
-    lines = []
-    for name, by_length in sorted(families.items()):
-        rungs = [by_length[epochs] for epochs in sorted(by_length)]
-        if len(rungs) > 1:
-            means = [rung.interval.mean for rung in rungs]
-            cells = [f"`{name}`", ", ".join(f"{rung.recipe.epochs:g}" for rung in rungs), f"{max(means):.2f}"]
-            for quantity in ([r.seconds("train") for r in rungs], [r.flops / 1e15 for r in rungs]):
-                reached = at_target(means, quantity, 100 * target)
-                out = "not reached" if max(means) < 100 * target else "under the shortest"
-                cells.append(out if reached is None else f"{reached:.3g}")
-            lines.append(cells)
-    if not lines:
-        return ""
-    return markdown(["recipe", "epochs recorded", "highest mean", f"train s to {target:.1%}", "PFLOP to it"], lines)
-
-
-def family(recipe: Recipe) -> str:
-    """The name without its length: what recipes that differ in their length alone have in common."""
-    base = recipe.name.split("@")[0]
-    return re.sub(r"^(converge_\w+)_\d+$", r"\1", base)
-
-
-def at_target(means: Sequence[float], quantity: Sequence[float], target: float) -> float | None:
-    """Where the first rise of the means through the target lies, linear between neighbours; None if there is none.
-
-    Where the shortest length is above the target already, nothing is known of shorter ones: None as well.
-    """
-    for (low, a), (high, b) in itertools.pairwise(zip(means, quantity, strict=True)):
-        if low <= target <= high:
-            return a if low == high else a + (b - a) * (target - low) / (high - low)
-    return None
-
-
 def report(folder: Path, target: float = 0.94) -> str:
-    """All that the ledger and the plans of a folder say, in Markdown; damaged lines are named at the end.
+    """All that the ledger and the plans of a folder say, but for searches; damaged lines are named at the end.
 
     Raises `UserError` where a plan or a file cannot be read.
     """
     records, damaged = read_folder(folder)
+    records = [record for record in records if not record["dataset"].endswith(VALIDATION)]
     parts = [PREFACE]
     for path in sorted(folder.glob("*.toml")):
         plan = read_plan(path)
+        if plan.search:
+            continue
         parts.append(f"## {plan.question}")
         for setting, table in plan_tables(plan, records):
             parts += told(plan, setting, table)

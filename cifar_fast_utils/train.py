@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any, NoReturn
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from . import augment, host
+from . import augment
 from .data import Dataset
 from .device import (
     PRECISIONS,
@@ -26,18 +26,19 @@ from .device import (
     device_name,
     keep_freed_memory,
 )
+from .epochs import epochs_of as epochs_of
+from .epochs import side_at as side_at
 from .errors import UserError
 from .evaluate import evaluate
+from .hardest import Hardest
 from .lean import IMAGES as LEAN_IMAGES
 from .lean import LeanNet, both_signs
-from .network import build_network
+from .network import build_network, run_flops
 from .network import count_flops as count_flops
-from .optimiser import Lookahead, build_average, build_optimiser, lookahead_keep, rate_at, set_rate
+from .optimiser import Lookahead, WithMuon, build_average, build_optimiser, lookahead_keep, rate_at, set_rate
 from .recipe import Recipe, with_epochs
 from .run import Clock, Run, Stopped
 from .whitening import IMAGES, patch_covariance, whitening_filters
-
-Batches = Callable[[], Iterator[tuple[Tensor, Tensor]]]
 
 
 def whitening_layer(recipe: Recipe, images: Tensor) -> Tensor | None:
@@ -47,30 +48,6 @@ def whitening_layer(recipe: Recipe, images: Tensor) -> Tensor | None:
     if recipe.network == "lean":
         return both_signs(augment.normalise(images[:LEAN_IMAGES]).permute(0, 3, 1, 2))
     return whitening_filters(patch_covariance(augment.normalise(images[:IMAGES]).permute(0, 3, 1, 2)))
-
-
-def side_at(recipe: Recipe, epoch: float) -> int:
-    """The side, in pixels, of the images trained on at an epoch."""
-    return [side for start, side in recipe.sides if start <= epoch][-1]
-
-
-def epochs_of(
-    recipe: Recipe, images: Tensor, labels: Tensor, seed: int, dtype: torch.dtype, side: int = augment.SIZE
-) -> Batches:
-    """Shrink, normalise and pad once; each call of what is returned gives one epoch of augmented batches."""
-    if recipe.augment_on == "host":
-        generator = torch.Generator().manual_seed(seed)
-        padded = augment.prepare(images.cpu(), torch.float32, recipe.pad)
-        loader = host.loader(padded, labels.cpu(), recipe, generator)
-        return lambda: host.batches(loader, images.device, dtype)
-    # Each side's draws are its own, and none is another seed's.
-    generator = torch.Generator(images.device).manual_seed(seed + (augment.SIZE - side) * 10**9)
-    padded = augment.prepare(augment.shrink(images, side), dtype, recipe.pad)
-    if recipe.flip == "alternate":
-        once = augment.half_of(len(labels), generator)
-        sides = itertools.cycle([once, ~once])
-        return lambda: augment.batches(padded, labels, recipe, generator, next(sides))
-    return lambda: augment.batches(padded, labels, recipe, generator)
 
 
 def progress_bar(images: int, shown: bool) -> tqdm[NoReturn]:
@@ -93,21 +70,21 @@ def check_finite(losses: Tensor, recipe: Recipe, steps_per_epoch: int) -> None:
 
 def training_step(
     network: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimiser: torch.optim.Optimizer | WithMuon,
     recipe: Recipe,
     rate: float,
     loss_scale: float,
     images: Tensor,
     labels: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """One step of the optimiser on a batch; its mean loss and the number of images it had right, on the device."""
+    """One step of the optimiser on a batch; its mean loss and its logits (b, 10), on the device."""
     set_rate(optimiser, rate)
     logits = network(images)
     loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
     optimiser.zero_grad()
     (loss * loss_scale).backward()
     optimiser.step()
-    return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+    return loss.detach(), logits.detach()
 
 
 def recipe_at(scale: Scale, recipe: Recipe) -> Recipe:
@@ -161,7 +138,7 @@ def train(
         device=device_name(on),
         threads=torch.get_num_threads(),
         started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        flops=sum(count_flops(recipe, size.width, side_at(recipe, step / steps_per_epoch)) for step in range(steps)),
+        flops=run_flops(recipe, size.width, steps_per_epoch),
     )
     # The summed loss, for float16 alone: 512 times the gradients, so that the small ones are not rounded to zero.
     loss_scale = float(batch_size) if precision == "float16" else 1.0
@@ -174,14 +151,17 @@ def train(
             part.to(on) for part in (data.train_images, data.train_labels, data.test_images, data.test_labels)
         )
         network = build_network(recipe, size.width, precision, whitening_layer(recipe, images)).to(on)
-        epochs_at = functools.cache(lambda side: epochs_of(recipe, images, labels, seed, dtype, side))
-        test_images = augment.prepare(test_images, dtype).permute(0, 3, 1, 2)
+        numbers = torch.arange(n, device=on)
+        epochs_at = functools.cache(lambda side: epochs_of(recipe, images, numbers, seed, dtype, side))
+        test_images = augment.prepare(augment.shrink(test_images, recipe.test_side), dtype).permute(0, 3, 1, 2)
         optimiser = build_optimiser(network, recipe, loss_scale)
         average = build_average(network, recipe)
         lookahead = Lookahead(network) if recipe.lookahead_every else None
+        hardest = Hardest(n, on) if len(recipe.hardest) > 1 else None
         test = partial(evaluate, images=test_images, labels=test_labels, shift=recipe.tta_shift)
         losses, correct = torch.zeros(2, steps, device=on)
     step = 0
+    changes = [round(epoch * steps_per_epoch) for epoch, _ in (*recipe.sides, *recipe.hardest)]
     with progress_bar(steps * batch_size, progress) as bar:
         try:
             while step < steps:
@@ -189,13 +169,19 @@ def train(
                 with clock:
                     if isinstance(network, LeanNet):
                         network.train_bias(step < recipe.whiten_bias_epochs * steps_per_epoch)
-                    next_epoch = epochs_at(side_at(recipe, step / steps_per_epoch))
-                    for batch, target in itertools.islice(next_epoch(), steps - step):
+                    epoch = step / steps_per_epoch
+                    until = min(change for change in (*changes, steps) if change > step)
+                    chosen = hardest.images(recipe, epoch) if hardest else None
+                    for batch, index in itertools.islice(epochs_at(side_at(recipe, epoch))(chosen), until - step):
                         rate = rate_at(recipe, (step + 1) / steps_per_epoch)
-                        losses[step], correct[step] = training_step(
+                        target = labels[index]
+                        losses[step], logits = training_step(
                             network, optimiser, recipe, rate, loss_scale, batch, target
                         )
+                        correct[step] = (logits.argmax(1) == target).sum()
                         step += 1
+                        if hardest is not None:
+                            hardest.saw(index, logits, target)
                         if average is not None and step % recipe.ema_every == 0:
                             average.update_parameters(network)
                         if lookahead is not None and step % recipe.lookahead_every == 0:

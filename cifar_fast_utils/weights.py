@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from .augment import SIZE, normalise
+from .augment import SIZE, normalise, shrink
 from .errors import UserError
 from .evaluate import logits_of
 from .files import whole
@@ -76,10 +76,10 @@ def read_picture(path: Path) -> Tensor:
     return torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8).view(SIZE, SIZE, 3)
 
 
-def predict(network: nn.Module, pictures: Tensor, tta: bool) -> Tensor:
-    """The probabilities (n, 10) that a network gives to uint8 images (n, 32, 32, 3)."""
-    images = normalise(pictures).permute(0, 3, 1, 2)
+def predict(network: nn.Module, pictures: Tensor, recipe: Recipe) -> Tensor:
+    """The probabilities (n, 10) that a network of this recipe gives to uint8 images (n, 32, 32, 3)."""
+    images = normalise(shrink(pictures, recipe.test_side)).permute(0, 3, 1, 2)
     logits = logits_of(network, images)
-    if tta:
+    if recipe.tta:
         logits = (logits + logits_of(network, images, mirror=True)) / 2
     return logits.softmax(1)

@@ -11,6 +11,9 @@ import nbformat
 import pages
 import pytest
 
+from cifar_fast_utils.ledger import read
+from cifar_fast_utils.plan import read_plan
+
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LISTED = re.findall(r"^ +- file: notebooks/(\w+)$", (ROOT / "_toc.yml").read_text(encoding="utf-8"), re.MULTILINE)
@@ -114,6 +117,21 @@ def test_every_notebook_of_the_book_is_there() -> None:
 def test_the_generated_pages_are_up_to_date() -> None:
     for name, text in pages.pages().items():
         assert (ROOT / "book" / name).read_text(encoding="utf-8") == text, f"{name}: run `make pages`"
+
+
+def test_all_that_was_tried_is_told() -> None:
+    text = (ROOT / "book" / "tried.md").read_text(encoding="utf-8")
+    plans = {path: read_plan(path) for path in sorted((ROOT / "book" / "results").glob("*.toml"))}
+    searches = {path: plan for path, plan in plans.items() if plan.search}
+    assert searches
+    for path, plan in searches.items():
+        records, damaged = read([path.with_suffix(".jsonl")])
+        assert not damaged
+        made = {record["recipe"]["name"] for record in records}
+        assert made <= {one.name for one in plan.tries}, "a try was taken out of its plan"
+        for one in plan.tries:
+            assert one.name not in made or f"| `{one.name}` " in text, one.name
+    assert not [line for line in (ROOT / "book" / "report.md").read_text().splitlines() if "validation" in line]
 
 
 def test_the_repositorys_address_is_the_same_everywhere() -> None:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -65,8 +66,6 @@ def test_what_is_wrong_is_named(
 
 
 def test_a_changed_recipe_and_a_repeated_run_are_named(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     changed = replace(get("final"), cutout=5)
     own = replace(get("final"), name="mine", cutout=5)
     runs = [record(changed, flops=STEP), record(own, 1, flops=STEP), record("final", 2, flops=STEP)]
@@ -74,6 +73,12 @@ def test_a_changed_recipe_and_a_repeated_run_are_named(tmp_path: Path) -> None:
     assert len(wrong) == 2
     assert "'final' with seed 2 stands there 2 times for a machine, float32" in wrong[0]
     assert "the package's recipe of that name has other fields" in wrong[1]
+
+
+def test_a_search_calls_its_tries_what_it_likes(tmp_path: Path) -> None:
+    tried = replace(get("final"), cutout=5)
+    run = record(tried, dataset="noise-validation", flops=STEP)
+    assert check_file(ledger(tmp_path / "runs.jsonl", run))[1] == []
 
 
 def test_a_missing_file_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ def test_a_write_that_really_fails_half_way(option: str, folder: Path, tmp_path:
 def test_a_loss_that_is_no_number(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nothing = torch.tensor(float("nan")), torch.tensor(0)
+    nothing = torch.tensor(float("nan")), torch.zeros(512, 10)
     monkeypatch.setattr(train, "training_step", lambda *_: nothing)
     said = refused(capsys, *TRAIN, "--data", folder, "--json", tmp_path / "run.json")
     assert "the loss became nan at step 1 (epoch 0.50" in said

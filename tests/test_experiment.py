@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from servers import write_parquet
 
 from cifar_fast_utils import cli, device, experiment, train
 from cifar_fast_utils.data import Dataset
 from cifar_fast_utils.device import Scale
 from cifar_fast_utils.errors import UserError
-from cifar_fast_utils.experiment import Here, Job, Tick, Work, carry_out, uncommitted
+from cifar_fast_utils.experiment import Here, Job, Tick, Work, carry_out, uncommitted, validation
 from cifar_fast_utils.ledger import Record, append, read, read_folder
 from cifar_fast_utils.plan import read_plan
 from cifar_fast_utils.recipe import Recipe
@@ -212,3 +213,27 @@ def test_a_ray_cluster_makes_the_same_runs(plan: Path, tiny: Dataset, tmp_path: 
         {(r["recipe"]["name"], r["seed"]): r["accuracy"] for r in read_folder(p.parent)[0]} for p in (here, there)
     ]
     assert results[0] == results[1]
+
+
+def test_validation_images_are_training_images_set_aside(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiment, "SET_ASIDE", 100)
+    found = validation(tiny)
+    assert found.name == "noise-validation"
+    assert torch.equal(torch.cat([found.train_images, found.test_images]), tiny.train_images)
+    assert torch.equal(torch.cat([found.train_labels, found.test_labels]), tiny.train_labels)
+    assert len(found.test_labels) == 100
+    monkeypatch.setattr(experiment, "SET_ASIDE", len(tiny.train_labels))
+    with pytest.raises(UserError, match="cannot set"):
+        validation(tiny)
+
+
+def test_a_search_is_tested_on_images_set_aside(
+    plan: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(experiment, "SET_ASIDE", 200)
+    plan.write_text(TOML.replace('"noise"', '"noise-validation"').replace("seeds = 2", "seeds = 1\nfirst_seed = 7"))
+    assert cli.main(["record", str(plan), "--data", str(folder), "--device", "cpu", "--quiet"]) == 0
+    records, _ = read([tmp_path / "plan.jsonl"])
+    assert {(one["dataset"], one["seed"]) for one in records} == {("noise-validation", 7)}
+    assert cli.main(["report", str(tmp_path)]) == 0
+    assert "noise" not in capsys.readouterr().out  # what was tried is no evidence

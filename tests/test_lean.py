@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +18,19 @@ from cifar_fast_utils.data import Dataset
 from cifar_fast_utils.device import Scale
 from cifar_fast_utils.errors import UserError
 from cifar_fast_utils.evaluate import evaluate, shifted
+from cifar_fast_utils.hardest import Hardest
 from cifar_fast_utils.layers import GhostBatchNorm
 from cifar_fast_utils.lean import LeanNet, both_signs
 from cifar_fast_utils.network import new_network
-from cifar_fast_utils.optimiser import Lookahead, build_optimiser, lookahead_keep, rate_at, set_rate
+from cifar_fast_utils.optimiser import (
+    Lookahead,
+    WithMuon,
+    as_matrix,
+    build_optimiser,
+    lookahead_keep,
+    rate_at,
+    set_rate,
+)
 from cifar_fast_utils.recipe import Recipe, from_dict, get, with_epochs
 from cifar_fast_utils.train import count_flops, epochs_of, train
 
@@ -280,6 +290,90 @@ def test_the_sides_of_a_recipe_are_trained_on_and_counted(tiny: Dataset, monkeyp
     assert with_epochs(recipe, 1).sides == ((0, 24), (1, 32))  # to whole epochs
 
 
+def test_the_hardest_images_are_those_of_the_largest_loss_last_seen() -> None:
+    recipe = replace(AIRBENCH, batch_size=2, hardest=((0, 1), (2, 0.5), (3, 0.1)))
+    hardest = Hardest(6, torch.device("cpu"))
+    index, labels = torch.tensor([4, 0, 2, 5]), torch.tensor([1, 2, 3, 4])
+    logits = torch.randn(4, 10)
+    hardest.saw(index, logits, labels)
+    losses = np.full(6, np.inf)
+    p = np.exp(logits.double().numpy())
+    losses[index.numpy()] = -np.log((p / p.sum(1, keepdims=True))[range(4), labels.numpy()])
+    np.testing.assert_allclose(hardest.losses.numpy(), losses, rtol=1e-5)
+    assert hardest.images(recipe, 1.9) is None
+    half, batch = hardest.images(recipe, 2), hardest.images(recipe, 3.5)
+    assert half is not None
+    assert batch is not None
+    assert set(half.tolist()) == set(np.argsort(-losses)[:3])  # those not seen yet first
+    assert set(batch.tolist()) == {1, 3}  # a tenth were less than a batch
+
+
+def test_passes_over_the_hardest_make_up_the_same_number_of_steps(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[tuple[set[int], set[int]]] = []
+    choose, saw = Hardest.images, Hardest.saw
+
+    def chosen(self: Hardest, recipe: Recipe, epoch: float) -> Tensor | None:
+        images = choose(self, recipe, epoch)
+        passes.append((set(range(len(tiny.train_labels)) if images is None else images.tolist()), set()))
+        return images
+
+    def seen(self: Hardest, index: Tensor, logits: Tensor, labels: Tensor) -> None:
+        assert torch.equal(labels, tiny.train_labels[index])
+        passes[-1][1].update(index.tolist())
+        saw(self, index, logits, labels)
+
+    monkeypatch.setattr(Hardest, "images", chosen)
+    monkeypatch.setattr(Hardest, "saw", seen)
+    recipe = replace(with_epochs(AIRBENCH, 3), batch_size=512, hardest=((0, 1), (1, 0.5), (2, 1)))
+    run = train(recipe, tiny, scale=Scale("narrow", 4), progress=False)
+    n = len(tiny.train_labels)
+    assert [len(of) for of, _ in passes] == [n, n // 2, n // 2, n]
+    assert [len(images) for _, images in passes] == [1024, 512, 512, 1024]
+    assert all(images <= of for of, images in passes)
+    assert [row["epoch"] for row in run.history] == [1.0, 1.5, 2.0, 3.0]
+    assert run.flops == 6 * count_flops(recipe, 4)
+    assert with_epochs(recipe, 6).hardest == ((0, 1), (2, 0.5), (4, 1))
+
+
+def test_a_pass_over_some_images_flips_them_as_it_would_among_all(tiny: Dataset) -> None:
+    recipe = replace(AIRBENCH, batch_size=64, pad=0)
+    images, chosen = tiny.train_images, torch.arange(0, 512, 4)
+    parts = []
+    for some in (None, chosen):
+        epochs = epochs_of(recipe, images, torch.arange(len(images)), seed=0, dtype=torch.float32)
+        parts.append({int(i): image for batch, index in epochs(some) for image, i in zip(batch, index, strict=True)})
+    everything, few = parts
+    assert set(few) == set(chosen.tolist())
+    assert all(torch.equal(image, everything[i]) for i, image in few.items() if i in everything)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"hardest": ((0, 0.0),)}, "a share from 0 to 1"),
+        ({"hardest": ((0, 1.5),)}, "a share from 0 to 1"),
+        ({"hardest": ((1, 0.5),)}, "the epochs of hardest must be whole numbers that rise from 0"),
+        ({"hardest": ((0, 1), (1.5, 0.5))}, "the epochs of hardest must be whole numbers that rise from 0"),
+        ({"hardest": ((0, 1), (1, 0.5)), "augment_on": "host"}, "on the device only"),
+    ],
+)
+def test_hardest_that_make_no_sense(change: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        replace(AIRBENCH, **change)
+
+
+def test_it_is_tested_at_its_own_size(tiny: Dataset) -> None:
+    recipe = replace(with_epochs(AIRBENCH, 2), batch_size=512, sides=((0, 20),), test_side=20)
+    run = train(recipe, tiny, scale=Scale("narrow", 4), progress=False)
+    assert run.network is not None
+    small = augment.prepare(augment.shrink(tiny.test_images, 20), torch.float32).permute(0, 3, 1, 2)
+    assert (run.accuracy, run.tta_accuracy) == evaluate(run.network, small, tiny.test_labels, tta=True, shift=1)
+    with pytest.raises(UserError, match="16 to 32"):
+        replace(AIRBENCH, test_side=33)
+
+
 @pytest.mark.parametrize(
     ("network", "sides", "says"),
     [
@@ -295,3 +389,101 @@ def test_the_sides_of_a_recipe_are_trained_on_and_counted(tiny: Dataset, monkeyp
 def test_sides_that_make_no_sense_are_refused(network: str, sides: tuple[tuple[float, int], ...], says: str) -> None:
     with pytest.raises(UserError, match=says):
         replace(AIRBENCH, network=network, sides=sides)  # type: ignore[arg-type]
+
+
+def polar(gradient: np.ndarray) -> np.ndarray:
+    """The nearest matrix with singular values of 1, by the decomposition that Muon avoids."""
+    left, _, right = np.linalg.svd(gradient, full_matrices=False)
+    return np.asarray(left @ right)
+
+
+MUON = replace(AIRBENCH, muon_factor=0.1, lookahead_every=0)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_muons_steps_are_orthogonal_and_of_the_rates_length(layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(6, 16, 3, bias=False)
+    network = nn.Sequential(conv, nn.Flatten(), nn.Linear(4, 2)).to(memory_format=layout)
+    optimiser = build_optimiser(network, MUON)
+    assert isinstance(optimiser, WithMuon)
+    filters = conv.weight
+    gradients = torch.randn((3, 16, 6, 3, 3))
+    average = torch.zeros_like(gradients[0])
+    for gradient, rate in zip(gradients, (0.5, 1.0, 2.0), strict=True):
+        before = filters.detach().clone()
+        for parameter in network.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        filters.grad = gradient.clone()  # in the other layout, one time of two: PyTorch promises none
+        set_rate(optimiser, rate)
+        optimiser.step()
+        average = 0.6 * average + gradient
+        wanted = polar((gradient + 0.6 * average).flatten(1).double().numpy())
+        scaled = before * (4 / before.norm())  # √16 filters
+        step = ((scaled - filters.detach()) / (0.1 * rate)).flatten(1).double().numpy()
+        values = np.linalg.svd(step, compute_uv=False)
+        assert values.min() > 0.6  # five iterations leave them between about 0.7 and 1.2
+        assert values.max() < 1.3
+        assert (step * wanted).sum() / np.linalg.norm(step) / np.linalg.norm(wanted) > 0.97
+
+
+def test_muon_takes_the_filters_and_sgd_the_rest() -> None:
+    network = new_network(MUON, 4)
+    optimiser = build_optimiser(network, MUON)
+    assert isinstance(optimiser, WithMuon)
+    assert [tuple(part.shape) for part in optimiser.matrices] == [
+        (4, 216), (4, 36), (16, 36), (16, 144), (16, 144), (16, 144),
+    ]  # fmt: skip
+    weights, biases = optimiser.sgd.param_groups
+    assert {tuple(part.shape) for part in weights["params"]} == {(24,), (10, 16)}
+    assert len(biases["params"]) == 6
+    assert not any(part is one for one in optimiser.filters for part in [*weights["params"], *biases["params"]])
+    set_rate(optimiser, 2.0)
+    assert [group["lr"] for group in optimiser.param_groups] == [2.0, 128.0, pytest.approx(0.2)]
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.sampled_from([1, 3]), st.booleans())
+def test_filters_as_a_matrix_are_the_same_memory(c_out: int, c_in: int, size: int, channels_last: bool) -> None:
+    filters = torch.randn(c_out, c_in, size, size)
+    if channels_last:
+        filters = filters.contiguous(memory_format=torch.channels_last)
+    matrix = as_matrix(filters)
+    assert matrix.shape == (c_out, c_in * size**2)
+    assert matrix.data_ptr() == filters.data_ptr()
+    assert torch.equal(matrix.sort(dim=1).values, filters.flatten(1).sort(dim=1).values)
+
+
+def test_a_pytorch_without_muon_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.optim, "Muon")
+    with pytest.raises(UserError, match=r"no Muon, which 'airbench94' needs: install 2\.9"):
+        build_optimiser(new_network(MUON, 4), MUON)
+
+
+def test_muon_trains(tiny: Dataset) -> None:
+    recipe = replace(with_epochs(MUON, 4), batch_size=256)
+    losses = [row["train_loss"] for row in train(recipe, tiny, scale=Scale("narrow", 4), progress=False).history]
+    assert losses[-1] is not None
+    assert losses[0] is not None
+    assert losses[-1] < losses[0]
+
+
+def test_widths_are_in_units_of_the_scales() -> None:
+    network = new_network(replace(AIRBENCH, widths=(2, 3, 5)), 8)
+    assert [m.out_channels for m in network.modules() if isinstance(m, nn.Conv2d)] == [24, 16, 16, 24, 24, 40, 40]
+    with pytest.raises(UserError, match="three numbers from 1 up"):
+        replace(AIRBENCH, widths=(1, 2))
+    with pytest.raises(UserError, match="three numbers from 1 up"):
+        replace(AIRBENCH, widths=(1, 0, 4))
+
+
+def test_whitening_with_a_stride_looks_at_patches_that_do_not_overlap() -> None:
+    torch.manual_seed(0)
+    every, second = (LeanNet(replace(AIRBENCH, whiten_stride=stride), width=4) for stride in (1, 2))
+    second.load_state_dict(every.state_dict())
+    x = torch.randn(2, 3, 20, 20)
+    assert torch.equal(second.whiten(x), every.whiten(x)[:, :, ::2, ::2])
+    assert second(torch.randn(2, 3, 16, 16)).shape == (2, 10)
+
+
+def test_a_shorter_recipe_trains_the_whitenings_bias_for_less() -> None:
+    assert with_epochs(AIRBENCH, 9.9 / 2).whiten_bias_epochs == 1.5

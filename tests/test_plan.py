@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from cifar_fast_utils.recipe import LADDER, get
 ROOT = Path(__file__).parent.parent
 GOOD: dict[str, Any] = {"question": "?", "dataset": "noise", "scale": "small", "seeds": 3}
 TOML = 'question = "?"\ndataset = "noise"\nscale = "small"\nseeds = 3\nrungs = ["celu", "final@half"]\n'
+TRY = '[[tries]]\nname = "fast"\nbase = "final"\nchange = { cutout = 0 }\nwhy = "?"\n'
 SETTING = Setting("noise", "0123", "small", "a machine", "float32")
 
 
@@ -62,6 +64,19 @@ def test_what_any_record_of_the_setting_holds_is_not_missing() -> None:
         (TOML.replace("small", "huge"), "scale: Input should be 'full', 'small' or 'smoke'"),
         (TOML + "[fewer]\nbaseline = 1", "`fewer` names 'baseline', which is none of its rungs"),
         (TOML + "target = 94", "target: Input should be less than 1"),
+        (TOML + 'target_rung = "relu"', "`target_rung` is one of its rungs"),
+        (TOML + 'target_rung = "celu"\ntarget = 0.9', "and instead of `target`"),
+        (TOML.replace('["celu", "final@half"]', "[]"), "names no rungs and no tries"),
+        (TOML + TRY.replace("fast", "celu"), "'celu' stands in it 2 times"),
+        (TOML + TRY.replace("final", "finl"), "no recipe is called 'finl': did you mean final"),
+        (TOML + TRY.replace("cutout", "colour"), "try 'fast': a recipe has no 'colour'"),
+        (TOML + TRY.replace("= 0", '= "none"'), "try 'fast': cutout: Input should be a valid integer"),
+        (TOML + TRY.replace("cutout = 0", "epochs = -1"), "epochs must be more than 0"),
+        (
+            TOML + TRY.replace("cutout = 0", "epochs = 'x'"),
+            "try 'fast': epochs: could not convert string to float: 'x'",
+        ),
+        (TOML + TRY.replace("cutout = 0", "knots = [[1, 0.0], [0, 1.0]]"), "the knots' epochs must rise"),
     ],
 )
 def test_a_plan_that_is_wrong_says_why_in_one_line(tmp_path: Path, text: str, says: str) -> None:
@@ -95,3 +110,26 @@ def test_the_projects_own_plans() -> None:
     assert (plans["final_full"].scale, plans["final_full"].seeds) == ("full", 3)
     assert (plans["ladder"].dataset, plans["ladder"].seeds, plans["ladder"].rungs) == ("cifar10", 10, LADDER)
     assert all(get(name).epochs == get(name.removesuffix("@half")).epochs / 2 for name in half.rungs)
+
+
+def test_a_try_is_another_recipe_with_changes(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    text = TOML + TRY.replace("cutout = 0", "epochs = 5, cutout = 3")
+    path.write_text(text + TRY.replace("fast", "faster").replace("final", "fast").replace("cutout", "pad"))
+    fast, faster = read_plan(path).recipes()[2:]
+    assert (fast.name, fast.knots, fast.cutout) == ("fast", get("final@half").knots, 3)
+    assert replace(fast, cutout=0).digest == get("final@half").digest
+    assert (faster.name, faster.pad, replace(faster, pad=4).digest) == ("faster", 0, fast.digest)
+    assert [recipe.name for recipe, seed in read_plan(path).runs() if seed == 2] == [
+        "celu", "final@half", "fast", "faster",
+    ]  # fmt: skip
+
+
+def test_the_searches_do_not_see_the_test_images_nor_the_seeds_of_the_evidence() -> None:
+    plans = [read_plan(path) for path in (ROOT / "book" / "results").glob("*.toml")]
+    used = max(plan.first_seed + max([plan.seeds, *plan.fewer.values()]) for plan in plans if not plan.search)
+    searches = [plan for plan in plans if plan.search]
+    assert searches
+    for plan in searches:
+        assert plan.dataset == "cifar10-jpeg-validation"
+        assert plan.first_seed >= used

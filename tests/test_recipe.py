@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cifar_fast_utils.article import ARTICLE
 from cifar_fast_utils.errors import UserError
 from cifar_fast_utils.optimiser import rate_at
-from cifar_fast_utils.recipe import LADDER, RECIPES, WITHOUT, Recipe, diff, from_dict, get, with_epochs
+from cifar_fast_utils.recipe import LADDER, MODERN_WITHOUT, RECIPES, WITHOUT, Recipe, diff, from_dict, get, with_epochs
 
 T = "triangle"  # 0 → peak at `warm` → 0 at the end
 F = "floor"  # 0 → peak at `warm` → a tenth of the peak two epochs before the end, and constant
@@ -174,6 +174,25 @@ def test_leave_one_out_takes_each_trick_back_to_what_was_before_it() -> None:
     assert {recipe.epochs for recipe in WITHOUT.values()} == {10}
     assert len({recipe.digest for recipe in WITHOUT.values()} | {final.digest}) == len(WITHOUT) + 1
     assert all(get(name) is recipe and recipe.name == name for name, recipe in WITHOUT.items())
+
+
+def test_airbench94_without_a_trick_is_airbench94_but_for_one_field() -> None:
+    changes = {name: diff(get("airbench94"), recipe) for name, recipe in MODERN_WITHOUT.items()}
+    assert {field for change in changes.values() for field in change} == {
+        "whiten_bias_epochs", "dirac", "activation", "bias_factor", "flip", "pad", "lookahead_every", "tta_shift",
+    }  # fmt: skip
+    assert all(len(change) == 1 for change in changes.values())
+    assert all(get(f"{name}@4").epochs == 4 for name in changes)
+
+
+def test_the_recipes_of_the_fast_lane_hold_together() -> None:
+    for name in ("muon", "small_fast_60", "small_fast_180"):
+        recipe = get(name)
+        assert recipe.muon_factor > 0
+        assert recipe.knots[-1] == (recipe.epochs, 0)
+        assert recipe.sides[-1][1] == recipe.test_side
+        assert recipe.sides[-1][0] < recipe.epochs
+        assert recipe.whiten_bias_epochs <= recipe.epochs
 
 
 def test_rate_at_the_knots_and_between() -> None:

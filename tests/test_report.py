@@ -14,9 +14,10 @@ from cifar_fast_utils import cli, plots
 from cifar_fast_utils.errors import UserError
 from cifar_fast_utils.evidence import by_setting, compare, rung, rungs, same_on_shared_seeds
 from cifar_fast_utils.ledger import append, read_folder
+from cifar_fast_utils.lengths import at_target, family, lengths
 from cifar_fast_utils.plan import Plan
 from cifar_fast_utils.recipe import get
-from cifar_fast_utils.report import at_target, family, findings, lengths, plan_table, report, rows
+from cifar_fast_utils.report import findings, plan_table, report, rows
 from cifar_fast_utils.tables import markdown
 
 DRAW = np.random.default_rng(0)
@@ -68,6 +69,19 @@ def test_ema_is_read_from_the_runs_of_tta() -> None:
     found = compare(tta, ema)  # paired: the same half point in each run, whatever the runs' own spread
     assert [found.mean, found.low, found.high] == pytest.approx([0.5, 0.5, 0.5])
     assert rung(get("tta"), runs("ema", 0.87)) is None
+
+
+def test_the_same_network_tested_otherwise_is_compared_seed_by_seed() -> None:
+    with_shift = runs("airbench94", 0.87)
+    other = "airbench94_without_shifted_tta"
+    records = [*with_shift, *(record(other, one["seed"], one["accuracy"]) for one in with_shift)]
+    for one in records[len(with_shift) :]:
+        one["tta_accuracy"] -= 0.001
+    table = rows(plan("airbench94", other), records)
+    found = table[1].difference
+    assert found is not None
+    assert [found.mean, found.low, found.high] == pytest.approx([-0.1, -0.1, -0.1])
+    assert table[1].verdict == "worse"
 
 
 def test_seconds_are_medians_of_runs_with_as_many_threads() -> None:
@@ -137,6 +151,19 @@ def test_a_target_is_tested_one_sidedly() -> None:
         scipy.stats.ttest_1samp(points, 94, alternative="greater").pvalue, rel=0.05
     )
     assert float(printed[1]["p of 94%"]) > 0.9
+
+
+def test_a_rung_can_be_the_target_less_what_matters() -> None:
+    records = runs("celu", 0.94) + runs("ghost_norm", 0.9402)
+    chosen = plan("celu", "ghost_norm", target_rung="celu", worth=0.1)
+    printed = cells(plan_table(chosen, rows(chosen, records)))
+    goal = statistics.mean(100 * one["accuracy"] for one in records[:8]) - 0.1
+    points = [100 * one["accuracy"] for one in records[8:]]
+    column = f"p of {goal:.4g}%"
+    assert float(printed[1][column]) == pytest.approx(
+        scipy.stats.ttest_1samp(points, goal, alternative="greater").pvalue, rel=0.05
+    )
+    assert printed[0][column] == ""
 
 
 def test_settings_are_never_mixed(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from cifar_fast_utils.data import Dataset
 from cifar_fast_utils.device import Scale
 from cifar_fast_utils.errors import UserError
 from cifar_fast_utils.evaluate import logits_of
-from cifar_fast_utils.recipe import RECIPES, with_epochs
+from cifar_fast_utils.network import new_network
+from cifar_fast_utils.recipe import RECIPES, get, with_epochs
 from cifar_fast_utils.run import Run
 from cifar_fast_utils.train import train
 from cifar_fast_utils.weights import load_network, predict, read_picture, save_network
@@ -37,8 +39,15 @@ def test_what_is_loaded_is_what_was_saved(run: Run, tiny: Dataset, saved: Path) 
     images = augment.prepare(tiny.test_images, torch.float32).permute(0, 3, 1, 2)
     torch.testing.assert_close(logits_of(network, images), logits_of(run.network, images))
     expected = logits_of(network, images) + logits_of(network, images, mirror=True)
-    torch.testing.assert_close(predict(network, tiny.test_images, tta=True), (expected / 2).softmax(1))
+    torch.testing.assert_close(predict(network, tiny.test_images, recipe), (expected / 2).softmax(1))
     assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_a_picture_is_seen_at_the_size_that_the_recipe_tests_at(tiny: Dataset) -> None:
+    recipe = replace(get("airbench94"), test_side=20, tta=False)
+    network = new_network(recipe, 4).eval()
+    small = augment.prepare(augment.shrink(tiny.test_images, 20), torch.float32).permute(0, 3, 1, 2)
+    torch.testing.assert_close(predict(network, tiny.test_images, recipe), logits_of(network, small).softmax(1))
 
 
 def test_a_picture_of_32_by_32_is_taken_as_it_is(tmp_path: Path) -> None:

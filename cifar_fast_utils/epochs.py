@@ -1,0 +1,47 @@
+"""What a training passes over: augmented batches, epoch after epoch, at the side that the recipe asks for."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from . import augment, host
+from .recipe import Recipe
+
+Batches = Callable[..., Iterator[tuple[Tensor, Tensor]]]
+
+
+def side_at(recipe: Recipe, epoch: float) -> int:
+    """The side, in pixels, of the images trained on at an epoch."""
+    return [side for start, side in recipe.sides if start <= epoch][-1]
+
+
+def epochs_of(
+    recipe: Recipe, images: Tensor, labels: Tensor, seed: int, dtype: torch.dtype, side: int = augment.SIZE
+) -> Batches:
+    """Shrink, normalise and pad once; each call of what is returned gives one epoch of augmented batches.
+
+    Given the numbers of some images, on the device, it is a pass over these alone.
+    """
+    if recipe.augment_on == "host":
+        generator = torch.Generator().manual_seed(seed)
+        padded = augment.prepare(images.cpu(), torch.float32, recipe.pad)
+        loader = host.loader(padded, labels.cpu(), recipe, generator)
+        return lambda chosen=None: host.batches(loader, images.device, dtype)
+    # Each side's draws are its own, and none is another seed's.
+    generator = torch.Generator(images.device).manual_seed(seed + (augment.SIZE - side) * 10**9)
+    padded = augment.prepare(augment.shrink(images, side), dtype, recipe.pad)
+    once = augment.half_of(len(labels), generator) if recipe.flip == "alternate" else None
+    flips = itertools.cycle([once, None if once is None else ~once])
+
+    def epoch(chosen: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        mirrored = next(flips)
+        if chosen is None:
+            return augment.batches(padded, labels, recipe, generator, mirrored)
+        mirrored = None if mirrored is None else mirrored[chosen]
+        return augment.batches(padded[chosen], labels[chosen], recipe, generator, mirrored)
+
+    return epoch
