@@ -10,6 +10,7 @@ import hashlib
 import os
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
 import nbformat
@@ -19,12 +20,23 @@ from tqdm import tqdm
 from cifar_fast_utils.notebook import SCALE_VARIABLE, provenance
 
 CELL_SECONDS = 1800
+SILENCE = 2.0
+"""Seconds that a cell may take without a progress bar."""
 
 
 def digest(notebook: nbformat.NotebookNode) -> str:
     """Twelve hex digits of the code cells' sources: outputs with another digest are another version's."""
     code = "\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     return hashlib.sha256(code.encode()).hexdigest()[:12]
+
+
+def cell_seconds(times: dict[str, str]) -> float:
+    """How long a cell ran, by the times of the kernel's messages."""
+    begun, ended = (times.get(f"iopub.status.{state}") for state in ("busy", "idle"))
+    if not begun or not ended:
+        return 0.0
+    start, end = (datetime.fromisoformat(time.replace("Z", "+00:00")) for time in (begun, ended))  # Python 3.10: no Z
+    return (end - start).total_seconds()
 
 
 def execute(path: Path) -> None:
@@ -36,9 +48,11 @@ def execute(path: Path) -> None:
     ).execute()
     seconds = time.perf_counter() - began
     where = None
-    for cell in notebook.cells:
-        cell.metadata.pop("execution", None)
+    for number, cell in enumerate(notebook.cells):
+        took = cell_seconds(cell.metadata.pop("execution", {}))
         if cell.cell_type == "code":
+            if took > SILENCE and not any("\r" in o.get("text", "") for o in cell.outputs):
+                tqdm.write(f"{path.name}: cell {number} took {took:.1f} s without a progress bar", file=sys.stderr)
             cell.outputs = [o for o in cell.outputs if not (o.get("name") == "stderr" and "\r" in o.text)]
             where = where or provenance(cell.outputs)
     if where is None or where["dataset"] == "synthetic":

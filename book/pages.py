@@ -1,6 +1,7 @@
 """Write the pages of the book that are made from data: `python book/pages.py` (or `make pages`).
 
-report.md from the recorded runs, leaderboard.md from the article's figures and ours, status.md from the notebooks.
+report.md from the recorded runs, leaderboard.md from the article's figures and ours, status.md from the notebooks,
+tried.md from the searches.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ from pathlib import Path
 import nbformat
 
 from cifar_fast_utils.article import ARTICLE
-from cifar_fast_utils.evidence import by_setting, rungs
+from cifar_fast_utils.evidence import by_setting, compare, rung, rungs
 from cifar_fast_utils.ledger import read_folder
+from cifar_fast_utils.plan import VALIDATION, Plan, read_plan
 from cifar_fast_utils.recipe import LADDER, get
-from cifar_fast_utils.report import HEAD, caption, cells, report
+from cifar_fast_utils.report import HEAD, caption, cells, plan_tables, report, signed
 from cifar_fast_utils.tables import markdown
 
 ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "book" / "results"
 TARGET = 0.85
 """The accuracy whose time the report seeks: within reach of a quarter of the width on re-encoded images."""
 
@@ -63,9 +66,9 @@ def leaderboard() -> str:
         "## Measured here",
         "Recipes at their own length. Shorter trainings, and what they tell, are in [the evidence](report.md).",
     ]
-    for setting, records in by_setting(read_folder(ROOT / "book" / "results")[0]).items():
+    for setting, records in by_setting(read_folder(RESULTS)[0]).items():
         whole = [rung for rung in rungs(records) if "@" not in rung.recipe.name]
-        if whole:
+        if whole and not setting.dataset.endswith(VALIDATION):
             ranked = sorted(whole, key=lambda rung: -rung.interval.mean)
             parts += [caption(setting, ranked), markdown(HEAD, [cells(rung) for rung in ranked])]
     return "\n\n".join(parts) + "\n"
@@ -87,12 +90,59 @@ def status() -> str:
     )
 
 
+TRIED = """\
+# What was tried
+
+The search behind the recipes of Part II, with all that did not help. Generated from the searches' plans and their own
+ledger; nothing was left out or run again until it looked better.
+
+A search looks at many recipes and keeps what comes out best, so its best is partly luck, and its figures are no
+evidence. They were therefore made on other images and other seeds than the evidence: on the last 5,000 training
+images, set aside, with networks trained on the others. The test images were not looked at. Two runs of a recipe differ
+by about half a point here, so a difference below that tells little; what was kept was tested again in
+[the evidence](report.md). Seconds are those of runs that shared the machine with others, and not for comparing."""
+
+
+def search(plan: Plan) -> list[str]:
+    """A search in each of its settings: every try, what it changes, why, and its accuracy against its base's."""
+    records, _ = read_folder(RESULTS)
+    parts = [f"## {plan.question}"]
+    recipes = dict(zip([*plan.rungs, *(one.name for one in plan.tries)], plan.recipes(), strict=True))
+    for setting, table in plan_tables(plan, records):
+        theirs = by_setting(records)[setting]
+        lines = []
+        for one in plan.tries:
+            found, base = (rung(recipes[name], theirs) if name in recipes else None for name in (one.name, one.base))
+            if found:
+                change = ", ".join(f"{field} {value}" for field, value in one.change.items())
+                against = signed(compare(found, base)) if base else ""
+                figures = cells(found)
+                shown = [
+                    *figures[2:4],
+                    against,
+                    figures[6],
+                    f"{found.flops / 1e12:.1f}",
+                    f"{found.seconds('train'):.0f}",
+                ]
+                lines.append([f"`{one.name}`", f"`{one.base}`", change, one.why, *shown])
+        head = ["try", "base", "change", "why", "n", "accuracy", "against base", "no TTA", "TFLOP", "train s"]
+        parts += [caption(setting, [row.rung for row in table if row.rung]), markdown(head, lines)]
+    return parts if len(parts) > 1 else [*parts, "No runs yet."]
+
+
+def tried() -> str:
+    """All searches."""
+    plans = [read_plan(path) for path in sorted(RESULTS.glob("*.toml"))]
+    return "\n\n".join([TRIED, *(part for plan in plans if plan.search for part in search(plan))]) + "\n"
+
+
 def pages() -> dict[str, str]:
     """Each generated page's file name and content."""
     return {
-        "report.md": report(ROOT / "book" / "results", TARGET),
+        "report.md": report(RESULTS, TARGET),
         "leaderboard.md": leaderboard(),
         "status.md": status(),
+        "tried.md": tried(),
     }
 
 
