@@ -85,6 +85,8 @@ class Recipe:
     """The filters take orthogonalised steps (see `WithMuon`), at this times the others' rate; 0: they take SGD's."""
     muon_momentum: float = later(0.6)
     """Nesterov's, of the orthogonalised steps."""
+    jitter: float = later(0.0)
+    """Each image's brightness is moved by up to this, in standard deviations, and its contrast scaled by up to it."""
     tta_shift: int = later(0)
     """With TTA, also test on the image and its mirror shifted by so many pixels either way along the diagonal."""
     sides: tuple[tuple[float, int], ...] = later(((0.0, 32),))
@@ -125,6 +127,8 @@ class Recipe:
             ),
             (any(not 0 < share <= 1 for share in shares), f"the hardest are a share from 0 to 1: {shares}"),
             (self.augment_on == "host" and shares != [1], "the hardest can be chosen on the device only"),
+            (not 0 <= self.jitter < 1, f"the jitter is a share from 0 to below 1, not {self.jitter:g}"),
+            (self.augment_on == "host" and self.jitter != 0, "brightness and contrast are jittered on the device only"),
             (
                 len(self.widths) != 3 or min(self.widths, default=0) < 1,
                 f"the lean network's widths are three numbers from 1 up, not {list(self.widths)}",

@@ -71,6 +71,8 @@ def reference(choices: augment.Choices, padded: np.ndarray, cutout: int) -> np.n
             out.append(padded[image, y : y + 32, x : x + 32].copy())
     for image in choices.flip.nonzero().flatten().tolist():
         out[image] = out[image][:, ::-1]
+    if choices.tone is not None:
+        out = [(image + moved) * scaled for image, moved, scaled in zip(out, *choices.tone.numpy(), strict=True)]
     for images, (y, x) in choices.cutout:
         for image in images.tolist():
             out[image][y : y + cutout, x : x + cutout] = 0
@@ -79,15 +81,31 @@ def reference(choices: augment.Choices, padded: np.ndarray, cutout: int) -> np.n
 
 @settings(deadline=None, max_examples=25)
 @given(
-    st.integers(1, 300), st.sampled_from([0, 2, 4]), st.sampled_from(["random", "none"]), st.sampled_from([0, 5, 8, 12])
+    st.integers(1, 300),
+    st.sampled_from([0, 2, 4]),
+    st.sampled_from(["random", "none"]),
+    st.sampled_from([0, 5, 8, 12]),
+    st.sampled_from([0.0, 0.2]),
 )
-def test_apply_equals_one_image_at_a_time(n: int, border: int, flip: str, cutout: int) -> None:
-    recipe = replace(RECIPE, pad=border, flip=flip, cutout=cutout)  # type: ignore[arg-type]
+def test_apply_equals_one_image_at_a_time(n: int, border: int, flip: str, cutout: int, jitter: float) -> None:
+    recipe = replace(RECIPE, pad=border, flip=flip, cutout=cutout, jitter=jitter)  # type: ignore[arg-type]
     padded = augment.pad(augment.normalise(photos(n)), border)
     choices = augment.draw(recipe, n, generator(n))
     assert choices.flip.sum() == (n // 2 if flip == "random" else 0)
     out = augment.apply(choices, padded, cutout)
     np.testing.assert_array_equal(out.numpy(), reference(choices, padded.numpy(), cutout))
+
+
+def test_the_jitter_moves_brightness_and_contrast_evenly_within_its_bounds() -> None:
+    tone = augment.draw(replace(RECIPE, jitter=0.3), 20_000, generator()).tone
+    assert tone is not None
+    moved, scaled = tone.numpy()
+    for drawn in (moved, scaled - 1):
+        assert -0.3 <= drawn.min() < -0.29
+        assert 0.29 < drawn.max() <= 0.3
+        assert abs(drawn.mean()) < 0.005
+        assert abs(drawn.std() - 0.3 / 3**0.5) < 0.005
+    assert abs(np.corrcoef(moved, scaled)[0, 1]) < 0.05
 
 
 def test_an_epoch_holds_every_image_once_with_its_label() -> None:

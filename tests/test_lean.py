@@ -357,9 +357,11 @@ def test_a_pass_over_some_images_flips_them_as_it_would_among_all(tiny: Dataset)
         ({"hardest": ((1, 0.5),)}, "the epochs of hardest must be whole numbers that rise from 0"),
         ({"hardest": ((0, 1), (1.5, 0.5))}, "the epochs of hardest must be whole numbers that rise from 0"),
         ({"hardest": ((0, 1), (1, 0.5)), "augment_on": "host"}, "on the device only"),
+        ({"jitter": 0.1, "augment_on": "host"}, "on the device only"),
+        ({"jitter": -0.1}, "the jitter is a share from 0 to below 1"),
     ],
 )
-def test_hardest_that_make_no_sense(change: dict[str, Any], says: str) -> None:
+def test_hardest_and_jitter_that_make_no_sense(change: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
         replace(AIRBENCH, **change)
 
