@@ -23,8 +23,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from . import augment, host
-from .device import PRECISIONS, choose_precision, device_name, keep_freed_memory
-from .network import build_network
+from .device import PRECISIONS, SCALES, choose_precision, device_name, keep_freed_memory
+from .network import build_network, run_flops, steps_by_side
 from .optimiser import build_optimiser
 from .recipe import Recipe, get
 from .record import current_commit
@@ -35,6 +35,8 @@ WIDTH = 64
 IMAGES = 50_000
 EPOCHS = 24
 """Over which the once-per-run normalisation is spread."""
+LATER = {"airbench94": "full", "small_fast_60": "small", "small_fast_180": "small"}
+"""The recipes after the article whose speed is measured, with the scale that each is made for."""
 
 
 def median_seconds(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
@@ -50,11 +52,16 @@ def median_seconds(sides: dict[str, Callable[[], object]], repeats: int) -> dict
 
 
 def a_step(
-    recipe: Recipe, precision: str, width: int = WIDTH, device: torch.device = CPU, channels_last: bool = True
+    recipe: Recipe,
+    precision: str,
+    width: int = WIDTH,
+    device: torch.device = CPU,
+    channels_last: bool = True,
+    side: int = augment.SIZE,
 ) -> Callable[[], object]:
     """One training step, forward, backward and optimiser, on a batch that is there already."""
     network = build_network(recipe, width, precision).to(device)
-    images = torch.randn(recipe.batch_size, 3, 32, 32, device=device).to(PRECISIONS[precision])
+    images = torch.randn(recipe.batch_size, 3, side, side, device=device).to(PRECISIONS[precision])
     if channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
     else:
@@ -89,6 +96,24 @@ def augmentations(images: Tensor, labels: Tensor, dtype: torch.dtype) -> dict[st
         "in groups": lambda: [None for _ in augment.batches(padded, labels, recipe, generator)],
         "DataLoader": lambda: [None for _ in host.batches(loader, CPU, dtype)],
     }
+
+
+def later_recipes(precision: str, repeats: int) -> dict[str, float]:
+    """`NAME_gflops` of the steps of each of `LATER`, at all their sides, and `NAME_share` of a matrix multiply."""
+    a, b = (torch.randn(4096, 4096).to(PRECISIONS[precision]) for _ in range(2))
+    sides: dict[str, Callable[[], object]] = {"matmul": lambda: a @ b}
+    parts = {name: steps_by_side(get(name), IMAGES // get(name).batch_size) for name in LATER}
+    for name, scale in LATER.items():
+        for side, _ in parts[name]:
+            sides[f"{name} {side}"] = a_step(get(name), precision, SCALES[scale].width, side=side)
+    seconds = median_seconds(sides, repeats)
+    rate = 2 * 4096**3 / seconds["matmul"]
+    figures = {}
+    for name, scale in LATER.items():
+        took = sum(steps * seconds[f"{name} {side}"] for side, steps in parts[name])
+        flops = run_flops(get(name), SCALES[scale].width, IMAGES // get(name).batch_size)
+        figures |= {f"{name}_gflops": flops / took / 1e9, f"{name}_share": flops / took / rate}
+    return figures
 
 
 def bench(repeats: int) -> dict[str, float | str]:
@@ -139,6 +164,14 @@ def bench(repeats: int) -> dict[str, float | str]:
     print(f"matmul_share    {gflop / ours / matmul:6.2f}  that step over the machine's {precision} matrix multiply "
           f"(4096 × 4096): {matmul:,.0f} GFLOP/s")  # fmt: skip
     print(f"ghost_cost      {ours / plain:6.2f}  that step over one with plain batch norm: {n / plain:,.0f} images/s")
+
+    later = later_recipes(precision, repeats)
+    figures |= later
+    for name, scale in LATER.items():
+        speed = f"{later[f'{name}_gflops']:,.0f} GFLOP/s"
+        print(
+            f"{name + '_share':21} {later[f'{name}_share']:.2f}  its steps at the {scale} scale over that rate: {speed}"
+        )
 
     images, labels = torch.randint(256, (IMAGES, 32, 32, 3), dtype=torch.uint8), torch.randint(10, (IMAGES,))
     kinds = {"in groups": dtype, "DataLoader": torch.float32}

@@ -105,12 +105,16 @@ def count_flops(recipe: Recipe, width: int, side: int = SIZE) -> int:
     return int(counter.get_total_flops())
 
 
-def run_flops(recipe: Recipe, width: int, steps_per_epoch: int) -> int:
-    """Those of all steps of a run, whose images may change their side on the way."""
+def steps_by_side(recipe: Recipe, steps_per_epoch: int) -> list[tuple[int, int]]:
+    """(side, steps): how many steps a run takes on images of a side, in the order in which they come."""
     steps = max(1, round(recipe.epochs * steps_per_epoch))
     ends = [round(epoch * steps_per_epoch) for epoch, _ in recipe.sides[1:]]
     bounds = [min(end, steps) for end in (0, *ends, steps)]
-    return sum(
-        (end - start) * count_flops(recipe, width, side)
-        for (_, side), (start, end) in zip(recipe.sides, itertools.pairwise(bounds), strict=True)
-    )
+    return [
+        (side, end - start) for (_, side), (start, end) in zip(recipe.sides, itertools.pairwise(bounds), strict=True)
+    ]
+
+
+def run_flops(recipe: Recipe, width: int, steps_per_epoch: int) -> int:
+    """Those of all steps of a run, whose images may change their side on the way."""
+    return sum(steps * count_flops(recipe, width, side) for side, steps in steps_by_side(recipe, steps_per_epoch))

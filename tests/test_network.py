@@ -3,10 +3,13 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from cifar_fast_utils.network import ConvBlock, ResNet9, build_network
-from cifar_fast_utils.recipe import RECIPES, Recipe
+from cifar_fast_utils.epochs import side_at
+from cifar_fast_utils.network import ConvBlock, ResNet9, build_network, count_flops, run_flops, steps_by_side
+from cifar_fast_utils.recipe import RECIPES, Recipe, get
 
 BASELINE = RECIPES["baseline"]
 
@@ -146,3 +149,22 @@ def test_which_weights_are_kept_in_what(precision: str, master: bool, weights: t
         assert parameter.dtype == (torch.float32 if "norm" in name else weights), name
     assert isinstance(network, ResNet9)
     assert network.layer2.conv.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@given(
+    st.floats(0.5, 12),
+    st.integers(1, 97),
+    st.dictionaries(st.integers(1, 9), st.integers(16, 32), max_size=4),
+)
+def test_each_step_is_counted_at_the_side_that_it_is_trained_at(
+    epochs: float, per_epoch: int, later: dict[int, int]
+) -> None:
+    sides = ((0.0, 16), *((float(epoch), later[epoch]) for epoch in sorted(later)))
+    recipe = replace(get("airbench94"), epochs=epochs, sides=sides)
+    counted = [side for side, steps in steps_by_side(recipe, per_epoch) for _ in range(steps)]
+    assert counted == [side_at(recipe, step / per_epoch) for step in range(max(1, round(epochs * per_epoch)))]
+
+
+def test_a_runs_flops_are_those_of_its_steps() -> None:
+    recipe = replace(get("airbench94"), epochs=3.0, sides=((0.0, 16), (1.0, 32)))
+    assert run_flops(recipe, 4, 10) == 10 * count_flops(recipe, 4, 16) + 20 * count_flops(recipe, 4, 32)
