@@ -108,7 +108,7 @@ def later_recipes(precision: str, repeats: int) -> dict[str, float]:
             sides[f"{name} {side}"] = a_step(get(name), precision, SCALES[scale].width, side=side)
     seconds = median_seconds(sides, repeats)
     rate = 2 * 4096**3 / seconds["matmul"]
-    figures = {}
+    figures: dict[str, float] = {}
     for name, scale in LATER.items():
         took = sum(steps * seconds[f"{name} {side}"] for side, steps in parts[name])
         flops = run_flops(get(name), SCALES[scale].width, IMAGES // get(name).batch_size)

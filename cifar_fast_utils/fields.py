@@ -89,6 +89,8 @@ class Recipe:
     """Each image's brightness is moved by up to this, in standard deviations, and its contrast scaled by up to it."""
     tta_shift: int = later(0)
     """With TTA, also test on the image and its mirror shifted by so many pixels either way along the diagonal."""
+    tta_side: int = later(0)
+    """With TTA, also test on the image and its mirror at so many pixels a side; 0: do not."""
     sides: tuple[tuple[float, int], ...] = later(((0.0, 32),))
     """Pairs of (epoch, side): from then on the network is trained on images of so many pixels a side."""
     hardest: tuple[tuple[float, float], ...] = later(((0.0, 1.0),))
@@ -134,7 +136,10 @@ class Recipe:
                 f"the lean network's widths are three numbers from 1 up, not {list(self.widths)}",
             ),
             (
-                any(not (16 if self.network == "lean" else 32) <= side <= 32 for side in (*sides, self.test_side)),
+                any(
+                    not (16 if self.network == "lean" else 32) <= side <= 32
+                    for side in (*sides, self.test_side, self.tta_side or 32)
+                ),
                 "the lean network takes images of 16 to 32 pixels a side, the ResNet-9 of 32",
             ),
         ):

@@ -112,7 +112,7 @@ class Plan(BaseModel):
 
 def untested(recipe: Recipe) -> Recipe:
     """The recipe without TTA, which trains the same network."""
-    return replace(recipe, tta=False, tta_shift=0)
+    return replace(recipe, tta=False, tta_shift=0, tta_side=0)
 
 
 def in_a_line(error: ValidationError) -> str:

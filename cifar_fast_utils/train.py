@@ -99,6 +99,11 @@ def data_at(scale: Scale, dataset: Dataset) -> Dataset:
     return dataset
 
 
+def test_view(images: Tensor, side: int, dtype: torch.dtype) -> Tensor:
+    """uint8 test images (n, 32, 32, 3) as the network sees them, (n, 3, side, side): shrunk, normalised, not padded."""
+    return augment.prepare(augment.shrink(images, side), dtype).permute(0, 3, 1, 2)
+
+
 def train(
     recipe: Recipe,
     dataset: Dataset,
@@ -153,12 +158,13 @@ def train(
         network = build_network(recipe, size.width, precision, whitening_layer(recipe, images)).to(on)
         numbers = torch.arange(n, device=on)
         epochs_at = functools.cache(lambda side: epochs_of(recipe, images, numbers, seed, dtype, side))
-        test_images = augment.prepare(augment.shrink(test_images, recipe.test_side), dtype).permute(0, 3, 1, 2)
+        smaller = test_view(test_images, recipe.tta_side, dtype) if recipe.tta_side else None
+        test_images = test_view(test_images, recipe.test_side, dtype)
         optimiser = build_optimiser(network, recipe, loss_scale)
         average = build_average(network, recipe)
         lookahead = Lookahead(network) if recipe.lookahead_every else None
         hardest = Hardest(n, on) if len(recipe.hardest) > 1 else None
-        test = partial(evaluate, images=test_images, labels=test_labels, shift=recipe.tta_shift)
+        test = partial(evaluate, images=test_images, labels=test_labels, shift=recipe.tta_shift, smaller=smaller)
         losses, correct = torch.zeros(2, steps, device=on)
     step = 0
     changes = [round(epoch * steps_per_epoch) for epoch, _ in (*recipe.sides, *recipe.hardest)]

@@ -235,6 +235,15 @@ def test_six_views_count_as_airbenchs(y: int, x: int, seen: float) -> None:
         assert found == float(seen * level / 0.3 > 0.3)
 
 
+@pytest.mark.parametrize("shift", [0, 1])
+@pytest.mark.parametrize(("full", "small", "seen"), [(1, 0, 4 / 5), (0, 1, 1 / 5), (1, 1, 1)])
+def test_the_smaller_pair_counts_a_fifth(full: int, small: int, seen: float, shift: int) -> None:
+    images, smaller = (torch.full((1, 3, side, side), float(bright)) for side, bright in ((32, full), (25, small)))
+    for level in (0.1, 0.29, 0.31, 0.36, 0.39, 1.4, 1.6):
+        found = evaluate(Corner(), images * level, torch.tensor([0]), True, shift, smaller * level)[1]
+        assert found == float(seen * level > 0.3)
+
+
 def test_fields_that_came_later_do_not_change_what_was_recorded() -> None:
     assert get("final").digest == "f5ca10eda83e"
     old = {key: value for key, value in asdict(get("final")).items() if key not in ("network", "norm_eps", "tta_shift")}
@@ -372,8 +381,13 @@ def test_it_is_tested_at_its_own_size(tiny: Dataset) -> None:
     assert run.network is not None
     small = augment.prepare(augment.shrink(tiny.test_images, 20), torch.float32).permute(0, 3, 1, 2)
     assert (run.accuracy, run.tta_accuracy) == evaluate(run.network, small, tiny.test_labels, tta=True, shift=1)
-    with pytest.raises(UserError, match="16 to 32"):
-        replace(AIRBENCH, test_side=33)
+    scaled = train(replace(recipe, tta_side=17), tiny, scale=Scale("narrow", 4), progress=False)
+    smaller = augment.prepare(augment.shrink(tiny.test_images, 17), torch.float32).permute(0, 3, 1, 2)
+    assert scaled.accuracy == run.accuracy
+    assert scaled.tta_accuracy == evaluate(run.network, small, tiny.test_labels, True, 1, smaller)[1]
+    for field in ("test_side", "tta_side"):
+        with pytest.raises(UserError, match="16 to 32"):
+            replace(AIRBENCH, **{field: 33})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
