@@ -96,7 +96,7 @@ def draw(
     """The choices of one epoch of n images, by the recipe's `pad`, `flip`, `cutout` and `jitter`.
 
     `mirrored`, (n,): which images to mirror, in place of drawing half of them. Source: airbench. The jitter is drawn
-    for each image alone, evenly. Source: Hiverge, cifar10-speedrun, 2025.
+    for each image alone, evenly. Source: Hiverge, cifar10-speedrun.
     """
     device = generator.device
     crop = split_into_groups(n, 2 * recipe.pad + 1, generator)
