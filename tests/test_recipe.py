@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 from cifar_fast_utils.article import ARTICLE
 from cifar_fast_utils.errors import UserError
 from cifar_fast_utils.optimiser import rate_at
-from cifar_fast_utils.recipe import LADDER, MODERN, MODERN_WITHOUT, RECIPES, WITHOUT, Recipe, diff, from_dict, get, with_epochs
+from cifar_fast_utils.recipe import (
+    LADDER,
+    MODERN,
+    MODERN_WITHOUT,
+    RECIPES,
+    WITHOUT,
+    Recipe,
+    diff,
+    from_dict,
+    get,
+    with_epochs,
+)
 
 T = "triangle"  # 0 → peak at `warm` → 0 at the end
 F = "floor"  # 0 → peak at `warm` → a tenth of the peak two epochs before the end, and constant
