@@ -125,7 +125,8 @@ def test_all_that_was_tried_is_told() -> None:
     searches = {path: plan for path, plan in plans.items() if plan.search}
     assert searches
     for path, plan in searches.items():
-        records, damaged = read([path.with_suffix(".jsonl")])
+        ledger = path.with_suffix(".jsonl")
+        records, damaged = read([ledger] if ledger.exists() else [])  # a plan is written before its runs
         assert not damaged
         made = {record["recipe"]["name"] for record in records}
         assert made <= {one.name for one in plan.tries}, "a try was taken out of its plan"
