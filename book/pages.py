@@ -100,7 +100,10 @@ A search looks at many recipes and keeps what comes out best, so its best is par
 evidence. They were therefore made on other images and other seeds than the evidence: on the last 5,000 training
 images, set aside, with networks trained on the others. The test images were not looked at. Two runs of a recipe differ
 by about half a point here, so a difference below that tells little; what was kept was tested again in
-[the evidence](report.md). Seconds are those of runs that shared the machine with others, and not for comparing."""
+[the evidence](report.md). Seconds are those of runs that shared the machine with others, and not for comparing.
+
+One choice was made beside the plans: that a pair of views at another side counts a fifth in the test. Several shares
+and sides were tried on the answers of two networks that had been trained already, on the same images set aside."""
 
 
 def search(plan: Plan) -> list[str]:

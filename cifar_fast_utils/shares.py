@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from . import augment
 from .data import Dataset
 from .device import PRECISIONS, Scale, device_name, keep_freed_memory
 from .evaluate import evaluate
@@ -25,7 +24,7 @@ from .recipe import LADDER, Recipe, get
 from .record import current_commit
 from .run import Clock
 from .tables import markdown
-from .train import count_flops, data_at, epochs_of, recipe_at, whitening_layer
+from .train import count_flops, data_at, epochs_of, recipe_at, test_view, whitening_layer
 
 PHASES = ("data", "forward", "backward", "optimiser", "evaluation")
 RATE = 1e-3
@@ -75,7 +74,7 @@ def shares_of(
         per_step["data"] = timed(lambda: [None for _ in next_epoch()])[0] / steps_per_epoch
     run = {phase: spent * recipe.epochs * steps_per_epoch for phase, spent in per_step.items()}
     run["data"] += preparing + whitening
-    test = augment.prepare(dataset.test_images.to(device), dtype).permute(0, 3, 1, 2)
+    test = test_view(dataset.test_images.to(device), recipe.test_side, dtype)
     tested = network if average is None else average.module
     run["evaluation"], _ = timed(lambda: evaluate(tested, test, dataset.test_labels.to(device), recipe.tta))
     return {**run, "flops_per_image": count_flops(recipe, width) / recipe.batch_size}

@@ -140,7 +140,7 @@ def test_the_readme_holds_three_minutes_against_final() -> None:
     ahead = [mean_tta(runs) - mean_tta([run for run in final if run["device"] == device]) for device in devices]
     text = README.replace("\n", " ")
     assert f"{min(ahead):.1f} to {max(ahead):.1f} points above `final`" in text
-    assert f"for {flops / of:.2f} of its {of:.1f} TFLOP" in text
+    assert f"for {flops / of:.2f} of its {of:.1f} TFLOP;" in text
 
 
 def test_the_readmes_speeds_are_the_measured_ones() -> None:
