@@ -24,7 +24,8 @@ from tqdm import tqdm
 
 from . import augment, host
 from .device import PRECISIONS, SCALES, choose_precision, device_name, keep_freed_memory
-from .network import build_network, run_flops, steps_by_side
+from .lean import LeanNet
+from .network import build_network, run_flops, stages
 from .optimiser import build_optimiser
 from .recipe import Recipe, get
 from .record import current_commit
@@ -58,9 +59,12 @@ def a_step(
     device: torch.device = CPU,
     channels_last: bool = True,
     side: int = augment.SIZE,
+    frozen: int = 0,
 ) -> Callable[[], object]:
     """One training step, forward, backward and optimiser, on a batch that is there already."""
     network = build_network(recipe, width, precision).to(device)
+    if isinstance(network, LeanNet):
+        network.freeze(frozen)
     images = torch.randn(recipe.batch_size, 3, side, side, device=device).to(PRECISIONS[precision])
     if channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
@@ -99,18 +103,20 @@ def augmentations(images: Tensor, labels: Tensor, dtype: torch.dtype) -> dict[st
 
 
 def later_recipes(precision: str, repeats: int) -> dict[str, float]:
-    """`NAME_gflops` of the steps of each of `LATER`, at all their sides, and `NAME_share` of a matrix multiply."""
+    """`NAME_gflops` of the steps of each of `LATER`, at all their stages, and `NAME_share` of a matrix multiply."""
     a, b = (torch.randn(4096, 4096).to(PRECISIONS[precision]) for _ in range(2))
-    sides: dict[str, Callable[[], object]] = {"matmul": lambda: a @ b}
-    parts = {name: steps_by_side(get(name), IMAGES // get(name).batch_size) for name in LATER}
+    kinds: dict[str, Callable[[], object]] = {"matmul": lambda: a @ b}
+    parts = {name: stages(get(name), IMAGES // get(name).batch_size) for name in LATER}
     for name, scale in LATER.items():
-        for side, _ in parts[name]:
-            sides[f"{name} {side}"] = a_step(get(name), precision, SCALES[scale].width, side=side)
-    seconds = median_seconds(sides, repeats)
+        for side, frozen, _ in parts[name]:
+            kinds[f"{name} {side} {frozen}"] = a_step(
+                get(name), precision, SCALES[scale].width, side=side, frozen=frozen
+            )
+    seconds = median_seconds(kinds, repeats)
     rate = 2 * 4096**3 / seconds["matmul"]
     figures: dict[str, float] = {}
     for name, scale in LATER.items():
-        took = sum(steps * seconds[f"{name} {side}"] for side, steps in parts[name])
+        took = sum(steps * seconds[f"{name} {side} {frozen}"] for side, frozen, steps in parts[name])
         flops = run_flops(get(name), SCALES[scale].width, IMAGES // get(name).batch_size)
         figures |= {f"{name}_gflops": flops / took / 1e9, f"{name}_share": flops / took / rate}
     return figures

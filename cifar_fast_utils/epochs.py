@@ -14,11 +14,6 @@ from .recipe import Recipe
 Batches = Callable[..., Iterator[tuple[Tensor, Tensor]]]
 
 
-def side_at(recipe: Recipe, epoch: float) -> int:
-    """The side, in pixels, of the images trained on at an epoch."""
-    return [side for start, side in recipe.sides if start <= epoch][-1]
-
-
 def epochs_of(
     recipe: Recipe, images: Tensor, labels: Tensor, seed: int, dtype: torch.dtype, side: int = augment.SIZE
 ) -> Batches:

@@ -95,6 +95,8 @@ class Recipe:
     """Pairs of (epoch, side): from then on the network is trained on images of so many pixels a side."""
     hardest: tuple[tuple[float, float], ...] = later(((0.0, 1.0),))
     """Pairs of (epoch, share): from then on a pass takes this share of the images, the hardest (see `Hardest`)."""
+    frozen: tuple[tuple[float, int], ...] = later(((0.0, 0),))
+    """Pairs of (epoch, blocks): from then on the first so many blocks of the lean network are no longer trained."""
     test_side: int = later(32)
     """The side of the images it is tested on."""
 
@@ -105,9 +107,10 @@ class Recipe:
         object.__setattr__(self, "knots", tuple((float(epoch), float(rate)) for epoch, rate in self.knots))
         object.__setattr__(self, "sides", tuple((float(epoch), int(side)) for epoch, side in self.sides))
         object.__setattr__(self, "hardest", tuple((float(epoch), float(share)) for epoch, share in self.hardest))
+        object.__setattr__(self, "frozen", tuple((float(epoch), int(blocks)) for epoch, blocks in self.frozen))
         object.__setattr__(self, "widths", tuple(self.widths))
         epochs = [epoch for epoch, _ in self.knots]
-        sides, shares = ([what for _, what in pairs] for pairs in (self.sides, self.hardest))
+        sides, shares, frozen = ([what for _, what in pairs] for pairs in (self.sides, self.hardest, self.frozen))
         for wrong, why in (
             (not 0 < self.epochs < math.inf, f"epochs must be more than 0 and finite, not {self.epochs:g}"),
             (self.batch_size < 1, f"the batch size must be at least 1, not {self.batch_size}"),
@@ -125,10 +128,15 @@ class Recipe:
                 for what, changes in (
                     ("sides", [epoch for epoch, _ in self.sides]),
                     ("hardest", [epoch for epoch, _ in self.hardest]),
+                    ("frozen", [epoch for epoch, _ in self.frozen]),
                 )
             ),
             (any(not 0 < share <= 1 for share in shares), f"the hardest are a share from 0 to 1: {shares}"),
             (self.augment_on == "host" and shares != [1], "the hardest can be chosen on the device only"),
+            (
+                frozen != sorted(frozen) or not 0 <= frozen[0] <= frozen[-1] <= (2 if self.network == "lean" else 0),
+                f"0 to 2 blocks of the lean network can be frozen, never fewer than before: {frozen}",
+            ),
             (not 0 <= self.jitter < 1, f"the jitter is a share from 0 to below 1, not {self.jitter:g}"),
             (self.augment_on == "host" and self.jitter != 0, "brightness and contrast are jittered on the device only"),
             (
@@ -185,8 +193,14 @@ def with_epochs(recipe: Recipe, epochs: float) -> Recipe:
         knots=tuple((epoch * factor, rate) for epoch, rate in recipe.knots),
         sides=_stretched(recipe.sides, factor),
         hardest=_stretched(recipe.hardest, factor),
+        frozen=_stretched(recipe.frozen, factor),
         whiten_bias_epochs=recipe.whiten_bias_epochs * factor,
     )
+
+
+def at(pairs: tuple[tuple[float, What], ...], epoch: float) -> What:
+    """What holds at an epoch, of pairs of (epoch, what holds from then on)."""
+    return [what for start, what in pairs if start <= epoch][-1]
 
 
 def _stretched(pairs: tuple[tuple[float, What], ...], factor: float) -> tuple[tuple[float, What], ...]:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .recipe import Recipe
+from .recipe import Recipe, at
 
 
 class Hardest:
@@ -26,7 +26,7 @@ class Hardest:
 
     def images(self, recipe: Recipe, epoch: float) -> Tensor | None:
         """The numbers of the images of a pass that begins at an epoch, at least a batch of them; None: all."""
-        share = [share for start, share in recipe.hardest if start <= epoch][-1]
+        share = at(recipe.hardest, epoch)
         if share == 1:
             return None
         n = len(self.losses)

@@ -64,6 +64,12 @@ class LeanNet(nn.Module):
         assert self.whiten.bias is not None
         self.whiten.bias.requires_grad_(on)
 
+    def freeze(self, blocks: int) -> None:
+        """Train the first so many blocks, and the whitening, no longer: they get no gradient, and none is computed."""
+        if blocks:
+            self.whiten.requires_grad_(False)
+            self.blocks[:blocks].requires_grad_(False)
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits of a batch, in the dtype and layout the images come in until the last line."""
         x = self.blocks(F.gelu(self.whiten(x)))

@@ -24,7 +24,7 @@ from .augment import SIZE
 from .layers import CLASSES, Conv
 from .layers import ConvBlock as ConvBlock
 from .lean import LeanNet
-from .recipe import Recipe
+from .recipe import Recipe, at
 
 
 class Residual(nn.Module):
@@ -94,27 +94,32 @@ def build_network(recipe: Recipe, width: int, precision: str, filters: Tensor | 
 
 
 @functools.cache
-def count_flops(recipe: Recipe, width: int, side: int = SIZE) -> int:
+def count_flops(recipe: Recipe, width: int, side: int = SIZE, frozen: int = 0) -> int:
     """Floating-point operations of one training step, forward and backward, counted by PyTorch without computing it.
 
-    `side`: the images', in pixels.
+    `side`: the images', in pixels; `frozen`: how many of the lean network's blocks are no longer trained.
     """
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         network = new_network(recipe, width)
+        if isinstance(network, LeanNet):
+            network.freeze(frozen)
         network(torch.empty(recipe.batch_size, 3, side, side)).sum().backward()
     return int(counter.get_total_flops())
 
 
-def steps_by_side(recipe: Recipe, steps_per_epoch: int) -> list[tuple[int, int]]:
-    """(side, steps): how many steps a run takes on images of a side, in the order in which they come."""
+def stages(recipe: Recipe, steps_per_epoch: int) -> list[tuple[int, int, int]]:
+    """(side, frozen blocks, steps): how many steps a run takes on images of a side, in the order in which they come."""
     steps = max(1, round(recipe.epochs * steps_per_epoch))
-    ends = [round(epoch * steps_per_epoch) for epoch, _ in recipe.sides[1:]]
-    bounds = [min(end, steps) for end in (0, *ends, steps)]
+    starts = {round(epoch * steps_per_epoch): epoch for epoch, _ in (*recipe.sides, *recipe.frozen)}
+    bounds = [*sorted(start for start in starts if start < steps), steps]
     return [
-        (side, end - start) for (_, side), (start, end) in zip(recipe.sides, itertools.pairwise(bounds), strict=True)
+        (at(recipe.sides, starts[start]), at(recipe.frozen, starts[start]), end - start)
+        for start, end in itertools.pairwise(bounds)
     ]
 
 
 def run_flops(recipe: Recipe, width: int, steps_per_epoch: int) -> int:
     """Those of all steps of a run, whose images may change their side on the way."""
-    return sum(steps * count_flops(recipe, width, side) for side, steps in steps_by_side(recipe, steps_per_epoch))
+    return sum(
+        steps * count_flops(recipe, width, side, frozen) for side, frozen, steps in stages(recipe, steps_per_epoch)
+    )

@@ -22,27 +22,41 @@ def rate_at(recipe: Recipe, epoch: float) -> float:
 def build_optimiser(network: nn.Module, recipe: Recipe, loss_scale: float = 1.0) -> torch.optim.SGD | WithMuon:
     """Nesterov SGD in two groups: the weights, and the norms' biases, whose rate and decay the recipe scales.
 
-    Where the recipe says so, Muon takes the convolutions' filters. The gradients it will see are those of `loss_scale`
-    times the mean loss. Dividing the rate by that (`set_rate`) and multiplying the decay leaves the update as it was.
+    What is frozen early makes groups of its own. Where the recipe says so, Muon takes the convolutions' filters.
+    The gradients it will see are those of `loss_scale` times the mean loss. Dividing the rate by that (`set_rate`) and
+    multiplying the decay leaves the update as it was.
     Source: "Bag of Tricks", frozen norm scales, for the biases. Raises `UserError` where PyTorch has no Muon.
     """
     named = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
-    filters = [parameter for _, parameter in named if recipe.muon_factor and parameter.ndim == 4]
+    filters = {name: parameter for name, parameter in named if recipe.muon_factor and parameter.ndim == 4}
     groups: list[dict[str, Any]] = [
         {
             "params": [
                 parameter
                 for name, parameter in named
                 if (name.endswith("bias") and name != "whiten.bias") == biases
-                and not any(parameter is one for one in filters)
+                and frozen_at(recipe, name) == end
+                and name not in filters
             ],
             "weight_decay": recipe.weight_decay * loss_scale / factor,
             "share": factor / loss_scale,
+            "end": end,
+            "fall": 1.0,
         }
+        for end in sorted({frozen_at(recipe, name) for name, _ in named})
         for biases, factor in ((False, 1), (True, recipe.bias_factor))
     ]
     sgd = torch.optim.SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=True)
     return WithMuon(sgd, filters, recipe) if filters else sgd
+
+
+def frozen_at(recipe: Recipe, name: str) -> float:
+    """The epoch from which on a parameter of the network is frozen; the recipe's last, unless its block is."""
+    first, _, rest = name.partition(".")
+    if first != "blocks":
+        return recipe.epochs
+    block = int(rest.partition(".")[0])
+    return min((epoch for epoch, blocks in recipe.frozen if blocks > block), default=recipe.epochs)
 
 
 def as_matrix(filters: Tensor) -> Tensor:
@@ -62,16 +76,25 @@ class WithMuon:
     Source: K. Jordan, Muon, 2024, and its use in airbench94_muon; PyTorch's Muon takes matrices alone.
     """
 
-    def __init__(self, sgd: torch.optim.SGD, filters: list[nn.Parameter], recipe: Recipe) -> None:
+    def __init__(self, sgd: torch.optim.SGD, filters: dict[str, nn.Parameter], recipe: Recipe) -> None:
         if not hasattr(torch.optim, "Muon"):
             raise UserError(
                 f"PyTorch {torch.__version__} has no Muon, which '{recipe.name}' needs: install 2.9 or newer"
             )
         self.sgd = sgd
-        self.filters = filters
-        self.matrices = [nn.Parameter(as_matrix(weight.detach())) for weight in filters]
-        group = {"params": self.matrices, "share": recipe.muon_factor}
-        self.muon = torch.optim.Muon([group], lr=0.0, weight_decay=0.0, momentum=recipe.muon_momentum)
+        self.filters = list(filters.values())
+        self.matrices = [nn.Parameter(as_matrix(weight.detach())) for weight in self.filters]
+        ends = [frozen_at(recipe, name) for name in filters]
+        groups = [
+            {
+                "params": [matrix for matrix, its in zip(self.matrices, ends, strict=True) if its == end],
+                "share": recipe.muon_factor,
+                "end": end,
+                "fall": 1.0,
+            }
+            for end in sorted(set(ends))
+        ]
+        self.muon = torch.optim.Muon(groups, lr=0.0, weight_decay=0.0, momentum=recipe.muon_momentum)
         self.param_groups = [*self.sgd.param_groups, *self.muon.param_groups]
 
     def zero_grad(self) -> None:
@@ -84,7 +107,9 @@ class WithMuon:
     def step(self) -> None:
         """Scale the filters, then let both optimisers take a step."""
         for weight, matrix in zip(self.filters, self.matrices, strict=True):
-            assert weight.grad is not None
+            if weight.grad is None:  # frozen
+                matrix.grad = None
+                continue
             matrix.grad = as_matrix(torch.empty_like(weight).copy_(weight.grad))  # in the weights' order in memory
             matrix.mul_(len(matrix) ** 0.5 / matrix.norm())
         self.muon.step()
@@ -94,7 +119,17 @@ class WithMuon:
 def set_rate(optimiser: torch.optim.Optimizer | WithMuon, rate: float) -> None:
     """Give each group its share of the rate on the mean loss."""
     for group in optimiser.param_groups:
-        group["lr"] = rate * group["share"]
+        group["lr"] = rate * group["share"] * group["fall"]
+
+
+def settle(optimiser: torch.optim.Optimizer | WithMuon, recipe: Recipe, epoch: float) -> None:
+    """Let the rate of what is frozen early fall to the schedule's end by then, as the others' does by the last epoch.
+
+    Source: Brock et al., "FreezeOut", 2017.
+    """
+    rate = rate_at(recipe, epoch)
+    for group in optimiser.param_groups:
+        group["fall"] = rate_at(recipe, epoch * recipe.epochs / group["end"]) / rate if rate else 0.0
 
 
 def build_average(network: nn.Module, recipe: Recipe) -> AveragedModel | None:

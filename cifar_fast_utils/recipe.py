@@ -15,6 +15,7 @@ from typing import Any
 from .errors import UserError
 from .fields import Knots as Knots
 from .fields import Recipe as Recipe
+from .fields import at as at
 from .fields import diff as diff
 from .fields import from_dict as from_dict
 from .fields import with_epochs as with_epochs

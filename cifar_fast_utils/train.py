@@ -27,7 +27,6 @@ from .device import (
     keep_freed_memory,
 )
 from .epochs import epochs_of as epochs_of
-from .epochs import side_at as side_at
 from .errors import UserError
 from .evaluate import evaluate
 from .hardest import Hardest
@@ -35,8 +34,8 @@ from .lean import IMAGES as LEAN_IMAGES
 from .lean import LeanNet, both_signs
 from .network import build_network, run_flops
 from .network import count_flops as count_flops
-from .optimiser import Lookahead, WithMuon, build_average, build_optimiser, lookahead_keep, rate_at, set_rate
-from .recipe import Recipe, with_epochs
+from .optimiser import Lookahead, WithMuon, build_average, build_optimiser, lookahead_keep, rate_at, set_rate, settle
+from .recipe import Recipe, at, with_epochs
 from .run import Clock, Run, Stopped
 from .whitening import IMAGES, patch_covariance, whitening_filters
 
@@ -167,19 +166,21 @@ def train(
         test = partial(evaluate, images=test_images, labels=test_labels, shift=recipe.tta_shift, smaller=smaller)
         losses, correct = torch.zeros(2, steps, device=on)
     step = 0
-    changes = [round(epoch * steps_per_epoch) for epoch, _ in (*recipe.sides, *recipe.hardest)]
+    changes = [round(epoch * steps_per_epoch) for epoch, _ in (*recipe.sides, *recipe.hardest, *recipe.frozen)]
     with progress_bar(steps * batch_size, progress) as bar:
         try:
             while step < steps:
                 first = step
                 with clock:
+                    epoch = step / steps_per_epoch
                     if isinstance(network, LeanNet):
                         network.train_bias(step < recipe.whiten_bias_epochs * steps_per_epoch)
-                    epoch = step / steps_per_epoch
+                        network.freeze(at(recipe.frozen, epoch))
                     until = min(change for change in (*changes, steps) if change > step)
                     chosen = hardest.images(recipe, epoch) if hardest else None
-                    for batch, index in itertools.islice(epochs_at(side_at(recipe, epoch))(chosen), until - step):
+                    for batch, index in itertools.islice(epochs_at(at(recipe.sides, epoch))(chosen), until - step):
                         rate = rate_at(recipe, (step + 1) / steps_per_epoch)
+                        settle(optimiser, recipe, (step + 1) / steps_per_epoch)
                         target = labels[index]
                         losses[step], logits = training_step(
                             network, optimiser, recipe, rate, loss_scale, batch, target

@@ -30,6 +30,7 @@ from cifar_fast_utils.optimiser import (
     lookahead_keep,
     rate_at,
     set_rate,
+    settle,
 )
 from cifar_fast_utils.recipe import Recipe, from_dict, get, with_epochs
 from cifar_fast_utils.train import count_flops, epochs_of, train
@@ -346,6 +347,49 @@ def test_passes_over_the_hardest_make_up_the_same_number_of_steps(
     assert with_epochs(recipe, 6).hardest == ((0, 1), (2, 0.5), (4, 1))
 
 
+def test_frozen_blocks_stay_as_they_are_and_have_settled_by_then(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states: list[dict[str, Tensor]] = []
+    rates: list[list[float]] = []
+    step = module.training_step
+
+    def watched(network: nn.Module, optimiser: WithMuon, *rest: object) -> tuple[Tensor, Tensor]:
+        result = step(network, optimiser, *rest)  # type: ignore[arg-type]
+        states.append({name: value.detach().clone() for name, value in network.named_parameters()})
+        rates.append([group["lr"] for group in optimiser.muon.param_groups])
+        return result
+
+    monkeypatch.setattr(module, "training_step", watched)
+    recipe = replace(get("muon"), batch_size=512, whiten_bias_epochs=1)
+    recipe = replace(with_epochs(recipe, 4), frozen=((0, 0), (2, 1), (3, 2)))  # 2 steps an epoch
+    run = train(recipe, tiny, scale=Scale("narrow", 4), progress=False)
+    moved = [
+        {name.split(".")[1] for name in old if name.startswith("blocks") and not torch.equal(old[name], new[name])}
+        for old, new in itertools.pairwise(states)
+    ]
+    # The step before is the last of a block, at a rate of 0: its filters are but scaled.
+    assert moved[3:] == [{"1", "2"}, {"1", "2"}, {"2"}, {"2"}]
+    assert [row[0] for row in rates[:4]] == [pytest.approx(1.5 * 0.16 * (1 - step / 4)) for step in (1, 2, 3, 4)]
+    assert [row[1] for row in rates[:6]] == [pytest.approx(1.5 * 0.16 * (1 - step / 6)) for step in range(1, 7)]
+    assert [row[2] for row in rates] == [pytest.approx(1.5 * 0.16 * (1 - step / 8)) for step in range(1, 9)]
+    assert run.flops == 2 * sum(count_flops(recipe, 4, 32, frozen) for frozen in (0, 0, 1, 2))
+    assert with_epochs(recipe, 8).frozen == ((0, 0), (4, 1), (6, 2))
+    assert from_dict(recipe.to_dict()) == recipe
+
+
+def test_nothing_frozen_is_nothing_changed() -> None:
+    optimiser = build_optimiser(new_network(MUON, 4), MUON)
+    for epoch in (0.1, 5.0, 9.9):
+        rates = []
+        for settled in (False, True):
+            if settled:
+                settle(optimiser, MUON, epoch)
+            set_rate(optimiser, rate_at(MUON, epoch))
+            rates.append([group["lr"] for group in optimiser.param_groups])
+        assert rates[0] == rates[1]
+
+
 def test_a_pass_over_some_images_flips_them_as_it_would_among_all(tiny: Dataset) -> None:
     recipe = replace(AIRBENCH, batch_size=64, pad=0)
     images, chosen = tiny.train_images, torch.arange(0, 512, 4)
@@ -366,11 +410,15 @@ def test_a_pass_over_some_images_flips_them_as_it_would_among_all(tiny: Dataset)
         ({"hardest": ((1, 0.5),)}, "the epochs of hardest must be whole numbers that rise from 0"),
         ({"hardest": ((0, 1), (1.5, 0.5))}, "the epochs of hardest must be whole numbers that rise from 0"),
         ({"hardest": ((0, 1), (1, 0.5)), "augment_on": "host"}, "on the device only"),
+        ({"frozen": ((0, 0), (1.5, 1))}, "the epochs of frozen must be whole numbers that rise from 0"),
+        ({"frozen": ((0, 0), (1, 2), (2, 1))}, "never fewer than before"),
+        ({"frozen": ((0, 0), (1, 3))}, "0 to 2 blocks of the lean network can be frozen"),
+        ({"network": "resnet9", "frozen": ((0, 0), (1, 1))}, "0 to 2 blocks of the lean network can be frozen"),
         ({"jitter": 0.1, "augment_on": "host"}, "on the device only"),
         ({"jitter": -0.1}, "the jitter is a share from 0 to below 1"),
     ],
 )
-def test_hardest_and_jitter_that_make_no_sense(change: dict[str, Any], says: str) -> None:
+def test_hardest_frozen_and_jitter_that_make_no_sense(change: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
         replace(AIRBENCH, **change)
 

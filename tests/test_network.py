@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from cifar_fast_utils.epochs import side_at
-from cifar_fast_utils.network import ConvBlock, ResNet9, build_network, count_flops, run_flops, steps_by_side
-from cifar_fast_utils.recipe import RECIPES, Recipe, get
+from cifar_fast_utils.network import ConvBlock, ResNet9, build_network, count_flops, run_flops, stages
+from cifar_fast_utils.recipe import RECIPES, Recipe, at, get
 
 BASELINE = RECIPES["baseline"]
 
@@ -155,16 +154,45 @@ def test_which_weights_are_kept_in_what(precision: str, master: bool, weights: t
     st.floats(0.5, 12),
     st.integers(1, 97),
     st.dictionaries(st.integers(1, 9), st.integers(16, 32), max_size=4),
+    st.dictionaries(st.integers(1, 9), st.just(1), max_size=1),
 )
-def test_each_step_is_counted_at_the_side_that_it_is_trained_at(
-    epochs: float, per_epoch: int, later: dict[int, int]
+def test_each_step_is_counted_at_the_side_that_it_is_trained_at_and_without_what_is_frozen(
+    epochs: float, per_epoch: int, later: dict[int, int], frozen: dict[int, int]
 ) -> None:
     sides = ((0.0, 16), *((float(epoch), later[epoch]) for epoch in sorted(later)))
-    recipe = replace(get("airbench94"), epochs=epochs, sides=sides)
-    counted = [side for side, steps in steps_by_side(recipe, per_epoch) for _ in range(steps)]
-    assert counted == [side_at(recipe, step / per_epoch) for step in range(max(1, round(epochs * per_epoch)))]
+    recipe = replace(get("airbench94"), epochs=epochs, sides=sides, frozen=((0, 0), *frozen.items()))
+    counted = [(side, blocks) for side, blocks, steps in stages(recipe, per_epoch) for _ in range(steps)]
+    assert counted == [
+        (at(recipe.sides, step / per_epoch), at(recipe.frozen, step / per_epoch))
+        for step in range(max(1, round(epochs * per_epoch)))
+    ]
 
 
 def test_a_runs_flops_are_those_of_its_steps() -> None:
-    recipe = replace(get("airbench94"), epochs=3.0, sides=((0.0, 16), (1.0, 32)))
-    assert run_flops(recipe, 4, 10) == 10 * count_flops(recipe, 4, 16) + 20 * count_flops(recipe, 4, 32)
+    recipe = replace(get("airbench94"), epochs=3.0, sides=((0.0, 16), (1.0, 32)), frozen=((0, 0), (2, 2)))
+    all_of_it = (count_flops(recipe, 4, 16), count_flops(recipe, 4, 32), count_flops(recipe, 4, 32, frozen=2))
+    assert run_flops(recipe, 4, 10) == 10 * sum(all_of_it)
+
+
+def test_what_is_frozen_costs_a_forward_pass_alone() -> None:
+    recipe = get("airbench94")
+
+    def forward(side: int, blocks: range) -> int:
+        """Of the convolutions, two FLOPs a multiplication."""
+        places, widths = [side - 1], (24, 256, 1024, 1024)
+        for _ in range(3):
+            places.append(places[-1] // 2)
+        return sum(
+            2 * 9 * c_out * (c_in * places[block] ** 2 + c_out * places[block + 1] ** 2)
+            for block in blocks
+            for c_in, c_out in [widths[block : block + 2]]
+        )
+
+    for side, frozen in ((32, 1), (32, 2), (24, 1)):
+        saved = count_flops(recipe, 256, side) - count_flops(recipe, 256, side, frozen)
+        places = side - 1  # of the first convolution still trained, which passes no gradient on
+        for _ in range(frozen):
+            places //= 2
+        c_in, c_out = (24, 256, 1024, 1024)[frozen : frozen + 2]
+        into = 2 * 9 * c_in * c_out * places**2
+        assert saved == recipe.batch_size * (2 * forward(side, range(frozen)) + into)
