@@ -94,7 +94,9 @@ class Recipe:
     sides: tuple[tuple[float, int], ...] = later(((0.0, 32),))
     """Pairs of (epoch, side): from then on the network is trained on images of so many pixels a side."""
     hardest: tuple[tuple[float, float], ...] = later(((0.0, 1.0),))
-    """Pairs of (epoch, share): from then on a pass takes this share of the images, the hardest (see `Hardest`)."""
+    """Pairs of (epoch, share): from then on a pass takes this share of the images, the hardest (see `LastSeen`)."""
+    self_distillation: float = later(0.0)
+    """How much of an image's target, in the end, is what the network said when it last saw it (see `LastSeen`)."""
     frozen: tuple[tuple[float, int], ...] = later(((0.0, 0),))
     """Pairs of (epoch, blocks): from then on the first so many blocks of the lean network are no longer trained."""
     test_side: int = later(32)
@@ -132,6 +134,14 @@ class Recipe:
                 )
             ),
             (any(not 0 < share <= 1 for share in shares), f"the hardest are a share from 0 to 1: {shares}"),
+            (
+                not 0 <= self.self_distillation < 1,
+                f"self-distillation is a share from 0 to below 1, not {self.self_distillation:g}",
+            ),
+            (
+                self.augment_on == "host" and self.self_distillation != 0,
+                "self-distillation needs the images' numbers, which the device alone knows",
+            ),
             (self.augment_on == "host" and shares != [1], "the hardest can be chosen on the device only"),
             (
                 frozen != sorted(frozen) or not 0 <= frozen[0] <= frozen[-1] <= (2 if self.network == "lean" else 0),

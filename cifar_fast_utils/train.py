@@ -29,7 +29,7 @@ from .device import (
 from .epochs import epochs_of as epochs_of
 from .errors import UserError
 from .evaluate import evaluate
-from .hardest import Hardest
+from .last_seen import LastSeen
 from .lean import IMAGES as LEAN_IMAGES
 from .lean import LeanNet, both_signs
 from .network import build_network, run_flops
@@ -162,7 +162,7 @@ def train(
         optimiser = build_optimiser(network, recipe, loss_scale)
         average = build_average(network, recipe)
         lookahead = Lookahead(network) if recipe.lookahead_every else None
-        hardest = Hardest(n, on) if len(recipe.hardest) > 1 else None
+        last_seen = LastSeen(labels) if len(recipe.hardest) > 1 or recipe.self_distillation else None
         test = partial(evaluate, images=test_images, labels=test_labels, shift=recipe.tta_shift, smaller=smaller)
         losses, correct = torch.zeros(2, steps, device=on)
     step = 0
@@ -177,18 +177,20 @@ def train(
                         network.train_bias(step < recipe.whiten_bias_epochs * steps_per_epoch)
                         network.freeze(at(recipe.frozen, epoch))
                     until = min(change for change in (*changes, steps) if change > step)
-                    chosen = hardest.images(recipe, epoch) if hardest else None
+                    chosen = last_seen.hardest(recipe, epoch) if last_seen else None
                     for batch, index in itertools.islice(epochs_at(at(recipe.sides, epoch))(chosen), until - step):
                         rate = rate_at(recipe, (step + 1) / steps_per_epoch)
                         settle(optimiser, recipe, (step + 1) / steps_per_epoch)
                         target = labels[index]
+                        if last_seen is not None and recipe.self_distillation:
+                            target = last_seen.target(recipe, step / steps_per_epoch, index, labels[index])
                         losses[step], logits = training_step(
                             network, optimiser, recipe, rate, loss_scale, batch, target
                         )
-                        correct[step] = (logits.argmax(1) == target).sum()
+                        correct[step] = (logits.argmax(1) == labels[index]).sum()
                         step += 1
-                        if hardest is not None:
-                            hardest.saw(index, logits, target)
+                        if last_seen is not None:
+                            last_seen.saw(index, logits, labels[index])
                         if average is not None and step % recipe.ema_every == 0:
                             average.update_parameters(network)
                         if lookahead is not None and step % recipe.lookahead_every == 0:

@@ -18,7 +18,7 @@ from cifar_fast_utils.data import Dataset
 from cifar_fast_utils.device import Scale
 from cifar_fast_utils.errors import UserError
 from cifar_fast_utils.evaluate import evaluate, shifted
-from cifar_fast_utils.hardest import Hardest
+from cifar_fast_utils.last_seen import LastSeen
 from cifar_fast_utils.layers import GhostBatchNorm
 from cifar_fast_utils.lean import LeanNet, both_signs
 from cifar_fast_utils.network import new_network
@@ -302,16 +302,16 @@ def test_the_sides_of_a_recipe_are_trained_on_and_counted(tiny: Dataset, monkeyp
 
 def test_the_hardest_images_are_those_of_the_largest_loss_last_seen() -> None:
     recipe = replace(AIRBENCH, batch_size=2, hardest=((0, 1), (2, 0.5), (3, 0.1)))
-    hardest = Hardest(6, torch.device("cpu"))
+    last_seen = LastSeen(torch.zeros(6, dtype=torch.long))
     index, labels = torch.tensor([4, 0, 2, 5]), torch.tensor([1, 2, 3, 4])
     logits = torch.randn(4, 10)
-    hardest.saw(index, logits, labels)
+    last_seen.saw(index, logits, labels)
     losses = np.full(6, np.inf)
     p = np.exp(logits.double().numpy())
     losses[index.numpy()] = -np.log((p / p.sum(1, keepdims=True))[range(4), labels.numpy()])
-    np.testing.assert_allclose(hardest.losses.numpy(), losses, rtol=1e-5)
-    assert hardest.images(recipe, 1.9) is None
-    half, batch = hardest.images(recipe, 2), hardest.images(recipe, 3.5)
+    np.testing.assert_allclose(last_seen.losses.numpy(), losses, rtol=1e-5)
+    assert last_seen.hardest(recipe, 1.9) is None
+    half, batch = last_seen.hardest(recipe, 2), last_seen.hardest(recipe, 3.5)
     assert half is not None
     assert batch is not None
     assert set(half.tolist()) == set(np.argsort(-losses)[:3])  # those not seen yet first
@@ -322,20 +322,20 @@ def test_passes_over_the_hardest_make_up_the_same_number_of_steps(
     tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes: list[tuple[set[int], set[int]]] = []
-    choose, saw = Hardest.images, Hardest.saw
+    choose, saw = LastSeen.hardest, LastSeen.saw
 
-    def chosen(self: Hardest, recipe: Recipe, epoch: float) -> Tensor | None:
+    def chosen(self: LastSeen, recipe: Recipe, epoch: float) -> Tensor | None:
         images = choose(self, recipe, epoch)
         passes.append((set(range(len(tiny.train_labels)) if images is None else images.tolist()), set()))
         return images
 
-    def seen(self: Hardest, index: Tensor, logits: Tensor, labels: Tensor) -> None:
+    def seen(self: LastSeen, index: Tensor, logits: Tensor, labels: Tensor) -> None:
         assert torch.equal(labels, tiny.train_labels[index])
         passes[-1][1].update(index.tolist())
         saw(self, index, logits, labels)
 
-    monkeypatch.setattr(Hardest, "images", chosen)
-    monkeypatch.setattr(Hardest, "saw", seen)
+    monkeypatch.setattr(LastSeen, "hardest", chosen)
+    monkeypatch.setattr(LastSeen, "saw", seen)
     recipe = replace(with_epochs(AIRBENCH, 3), batch_size=512, hardest=((0, 1), (1, 0.5), (2, 1)))
     run = train(recipe, tiny, scale=Scale("narrow", 4), progress=False)
     n = len(tiny.train_labels)
@@ -390,6 +390,45 @@ def test_nothing_frozen_is_nothing_changed() -> None:
         assert rates[0] == rates[1]
 
 
+@given(st.floats(0, 0.9), st.floats(0, 8))
+def test_a_target_is_a_distribution_between_the_label_and_the_last_answer(share: float, epoch: float) -> None:
+    recipe = replace(get("muon"), self_distillation=share)
+    labels = torch.tensor([3, 1, 4, 1])
+    last_seen = LastSeen(labels)
+    index = torch.tensor([2, 0])
+    one_hot = F.one_hot(labels[index], 10).float()
+    before = last_seen.target(recipe, epoch, index, labels[index])
+    np.testing.assert_allclose(before.numpy(), one_hot.numpy(), atol=1e-6)  # not seen yet
+    logits = torch.randn(2, 10)
+    last_seen.saw(index, logits, labels[index])
+    target = last_seen.target(recipe, epoch, index, labels[index])
+    weight = share * epoch / 8
+    np.testing.assert_allclose(target.numpy(), ((1 - weight) * one_hot + weight * logits.softmax(1)).numpy(), atol=1e-6)
+    np.testing.assert_allclose(target.sum(1).numpy(), 1, atol=1e-6)
+
+
+def test_self_distillation_changes_the_targets_and_the_targets_alone(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets: list[Tensor] = []
+    step = module.training_step
+
+    def watched(network: nn.Module, *rest: object) -> tuple[Tensor, Tensor]:
+        assert isinstance(rest[-1], Tensor)
+        targets.append(rest[-1])
+        return step(network, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "training_step", watched)
+    recipe = replace(with_epochs(get("muon"), 2), batch_size=512, self_distillation=0.5)
+    run = train(recipe, tiny, scale=Scale("narrow", 4), progress=False)
+    assert [tuple(target.shape) for target in targets] == [(512, 10)] * 4
+    assert all(target.max(1).values.eq(1).all() for target in targets[:2])
+    assert all(target.max(1).values.lt(1).float().mean() > 0.9 for target in targets[2:])  # a few were left out before
+    plain = train(replace(recipe, self_distillation=0.0), tiny, scale=Scale("narrow", 4), progress=False)
+    assert run.flops == plain.flops
+    assert run.history[0]["train_accuracy"] == plain.history[0]["train_accuracy"]
+
+
 def test_a_pass_over_some_images_flips_them_as_it_would_among_all(tiny: Dataset) -> None:
     recipe = replace(AIRBENCH, batch_size=64, pad=0)
     images, chosen = tiny.train_images, torch.arange(0, 512, 4)
@@ -414,6 +453,8 @@ def test_a_pass_over_some_images_flips_them_as_it_would_among_all(tiny: Dataset)
         ({"frozen": ((0, 0), (1, 2), (2, 1))}, "never fewer than before"),
         ({"frozen": ((0, 0), (1, 3))}, "0 to 2 blocks of the lean network can be frozen"),
         ({"network": "resnet9", "frozen": ((0, 0), (1, 1))}, "0 to 2 blocks of the lean network can be frozen"),
+        ({"self_distillation": 1.0}, "self-distillation is a share from 0 to below 1"),
+        ({"self_distillation": 0.5, "augment_on": "host"}, "the device alone knows"),
         ({"jitter": 0.1, "augment_on": "host"}, "on the device only"),
         ({"jitter": -0.1}, "the jitter is a share from 0 to below 1"),
     ],

@@ -47,7 +47,7 @@ def test_no_module_outgrows_a_few_screens() -> None:
 
 ORDER = [
     "__init__", "errors", "fields", "recipe", "article", "files", "sources", "synthetic", "data", "device",
-    "augment", "host", "epochs", "layers", "whitening", "lean", "network", "graph", "optimiser", "hardest",
+    "augment", "host", "epochs", "layers", "whitening", "lean", "network", "graph", "optimiser", "last_seen",
     "evaluate", "run", "train", "record", "weights", "schema", "ledger", "plan", "check", "experiment",
     "ray_engine", "stats", "evidence", "tables", "shares", "lengths", "report", "beside", "plots", "info",
     "bench", "notebook", "arguments", "commands", "cli", "__main__",

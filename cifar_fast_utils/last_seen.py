@@ -1,0 +1,44 @@
+"""What is known of each training image from when it was last seen: its loss, to choose by, and the network's answer."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .layers import CLASSES
+from .recipe import Recipe, at
+
+
+class LastSeen:
+    """The loss of each of n training images when it was last seen, infinite before, and the answer, before the label.
+
+    What is known of an image is as old as its last pass, and costs nothing: the training has computed it. `labels`:
+    (n,).
+
+    Sources: Jiang et al., "Accelerating Deep Learning by Focusing on the Biggest Losers", 2019, whose losses are those
+    of the batch's own forward pass, fresher and not free; Kim et al., "Self-Knowledge Distillation with Progressive
+    Refinement of Targets", 2021.
+    """
+
+    def __init__(self, labels: Tensor) -> None:
+        self.losses = torch.full((len(labels),), torch.inf, device=labels.device)
+        self.answers = F.one_hot(labels, CLASSES).float()
+
+    def saw(self, index: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Note a batch: the images' numbers (b,), their logits (b, 10) and labels (b,)."""
+        self.losses[index] = F.cross_entropy(logits.float(), labels, reduction="none")
+        self.answers[index] = logits.float().softmax(1)
+
+    def hardest(self, recipe: Recipe, epoch: float) -> Tensor | None:
+        """The numbers of the images of a pass that begins at an epoch, at least a batch of them; None: all."""
+        share = at(recipe.hardest, epoch)
+        if share == 1:
+            return None
+        n = len(self.losses)
+        return self.losses.topk(min(n, max(recipe.batch_size, round(share * n)))).indices
+
+    def target(self, recipe: Recipe, epoch: float, index: Tensor, labels: Tensor) -> Tensor:
+        """What a batch is to answer, (b, 10): the labels (b,) and, more and more of it, what it said last time."""
+        share = recipe.self_distillation * epoch / recipe.epochs
+        return (1 - share) * F.one_hot(labels, CLASSES) + share * self.answers[index]
