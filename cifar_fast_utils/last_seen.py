@@ -39,6 +39,8 @@ class LastSeen:
         return self.losses.topk(min(n, max(recipe.batch_size, round(share * n)))).indices
 
     def target(self, recipe: Recipe, epoch: float, index: Tensor, labels: Tensor) -> Tensor:
-        """What a batch is to answer, (b, 10): the labels (b,) and, more and more of it, what it said last time."""
+        """What a batch is to answer: its labels (b,) or, (b, 10), more and more of what it said last time with them."""
+        if not recipe.self_distillation:
+            return labels
         share = recipe.self_distillation * epoch / recipe.epochs
         return (1 - share) * F.one_hot(labels, CLASSES) + share * self.answers[index]

@@ -181,16 +181,16 @@ def train(
                     for batch, index in itertools.islice(epochs_at(at(recipe.sides, epoch))(chosen), until - step):
                         rate = rate_at(recipe, (step + 1) / steps_per_epoch)
                         settle(optimiser, recipe, (step + 1) / steps_per_epoch)
-                        target = labels[index]
-                        if last_seen is not None and recipe.self_distillation:
-                            target = last_seen.target(recipe, step / steps_per_epoch, index, labels[index])
+                        target = batch_labels = labels[index]
+                        if last_seen is not None:
+                            target = last_seen.target(recipe, step / steps_per_epoch, index, batch_labels)
                         losses[step], logits = training_step(
                             network, optimiser, recipe, rate, loss_scale, batch, target
                         )
-                        correct[step] = (logits.argmax(1) == labels[index]).sum()
+                        correct[step] = (logits.argmax(1) == batch_labels).sum()
                         step += 1
                         if last_seen is not None:
-                            last_seen.saw(index, logits, labels[index])
+                            last_seen.saw(index, logits, batch_labels)
                         if average is not None and step % recipe.ema_every == 0:
                             average.update_parameters(network)
                         if lookahead is not None and step % recipe.lookahead_every == 0:
