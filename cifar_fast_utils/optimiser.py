@@ -129,7 +129,8 @@ def settle(optimiser: torch.optim.Optimizer | WithMuon, recipe: Recipe, epoch: f
     """
     rate = rate_at(recipe, epoch)
     for group in optimiser.param_groups:
-        group["fall"] = rate_at(recipe, epoch * recipe.epochs / group["end"]) / rate if rate else 0.0
+        moves = rate and group["end"]  # what is frozen from the start, as in a recipe cut short, has no schedule
+        group["fall"] = rate_at(recipe, epoch * recipe.epochs / group["end"]) / rate if moves else 0.0
 
 
 def build_average(network: nn.Module, recipe: Recipe) -> AveragedModel | None:

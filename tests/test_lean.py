@@ -378,6 +378,15 @@ def test_frozen_blocks_stay_as_they_are_and_have_settled_by_then(
     assert from_dict(recipe.to_dict()) == recipe
 
 
+def test_a_recipe_cut_so_short_that_a_block_is_frozen_from_the_start(tiny: Dataset) -> None:
+    recipe = replace(get("muon"), batch_size=256, frozen=((0, 0), (3, 1)))
+    short = with_epochs(recipe, 1)
+    assert short.frozen == ((0, 1),)
+    run = train(short, tiny, scale=Scale("narrow", 4), progress=False)
+    assert run.accuracy is not None
+    assert run.flops == 4 * count_flops(short, 4, 32, 1)
+
+
 def test_nothing_frozen_is_nothing_changed() -> None:
     optimiser = build_optimiser(new_network(MUON, 4), MUON)
     for epoch in (0.1, 5.0, 9.9):
