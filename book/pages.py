@@ -6,6 +6,7 @@ tried.md from the searches.
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 
 import nbformat
@@ -107,10 +108,8 @@ and sides were tried on the answers of two networks that had been trained alread
 networks at full width that were tried after that choice, the pair changed the accuracy by between −0.18 and +0.34
 points.
 
-From 2026-11-26 on, where accuracies lay too close, the cross-entropy of the same answers was looked at as well, at the
-temperature that suits them best. It is not in the ledger yet, and how much two runs of one recipe differ by it has not
-been measured. At half of the width, to take all images instead of the hardest 60 % costs it 0.021 of 0.357, and a rate
-of the norms' biases four times as low changes it by 0.001."""
+Where accuracies lay too close, the cross-entropy of the same answers was looked at as well, at the temperature that suits
+them best: it moves with every answer, not with right and wrong alone. The later runs have it in the ledger (loss)."""
 
 
 def search(plan: Plan) -> list[str]:
@@ -127,15 +126,17 @@ def search(plan: Plan) -> list[str]:
                 change = ", ".join(f"{field} {value}" for field, value in one.change.items())
                 against = signed(compare(found, base)) if base else ""
                 figures = cells(found)
+                losses = [record.get("cross_entropy") for record in found.records]
                 shown = [
                     *figures[2:4],
                     against,
+                    "" if None in losses else f"{statistics.mean(losses):.4f}",
                     figures[6],
                     f"{found.flops / 1e12:.1f}",
                     f"{found.seconds('train'):.0f}",
                 ]
                 lines.append([f"`{one.name}`", f"`{one.base}`", change, one.why, *shown])
-        head = ["try", "base", "change", "why", "n", "accuracy", "against base", "no TTA", "TFLOP", "train s"]
+        head = ["try", "base", "change", "why", "n", "accuracy", "against base", "loss", "no TTA", "TFLOP", "train s"]
         parts += [caption(setting, [row.rung for row in table if row.rung]), markdown(head, lines)]
     return parts if len(parts) > 1 else [*parts, "No runs yet."]
 

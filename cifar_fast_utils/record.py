@@ -15,9 +15,10 @@ from .run import Run
 def to_record(run: Run, commit: str | None) -> dict[str, Any]:
     """Everything that another reader needs to compare the run with theirs; `commit` as it was when the run began.
 
-    Accuracies are fractions of 1 on the test images, null where not evaluated; `seconds` holds the clocks `train`,
-    `train_eval` and `cold`; `flops` are counted, forward and backward, over all training steps; `epochs` and `recipe`
-    are as trained; `commit` is null outside a git checkout of the package.
+    Accuracies are fractions of 1 on the test images, null where not evaluated; `cross_entropy` is that of the tested
+    answers, in nats, at the temperature that suits them best; `seconds` holds the clocks `train`, `train_eval` and
+    `cold`; `flops` are counted, forward and backward, over all training steps; `epochs` and `recipe` are as trained;
+    `commit` is null outside a git checkout of the package.
     """
     import torch
 
@@ -30,6 +31,7 @@ def to_record(run: Run, commit: str | None) -> dict[str, Any]:
         "epochs": run.recipe.epochs,
         "accuracy": run.accuracy,
         "tta_accuracy": run.tta_accuracy,
+        "cross_entropy": run.cross_entropy,
         "history": run.history,
         "seconds": run.seconds,
         "flops": run.flops,

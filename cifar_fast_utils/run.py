@@ -35,6 +35,8 @@ class Run:
     """The clocks: train, train_eval, cold."""
     accuracy: float | None = None
     tta_accuracy: float | None = None
+    cross_entropy: float | None = None
+    """Of the answers that were tested, with TTA where the recipe has it (see `cross_entropy_of`)."""
     network: nn.Module | None = None
     """The network that was tested: the averaged one where the recipe averages."""
 

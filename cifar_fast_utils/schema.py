@@ -45,7 +45,11 @@ class Seconds(_Strict):
 
 
 class Record(_Strict):
-    """One training of one recipe with one seed. Accuracies are fractions of 1, null where not evaluated."""
+    """One training of one recipe with one seed. Accuracies are fractions of 1, null where not evaluated.
+
+    `cross_entropy`, in nats, is that of the tested answers at the temperature that suits them best; the first runs that
+    were recorded lack it.
+    """
 
     recipe: dict[str, Any]
     scale: Word
@@ -55,6 +59,7 @@ class Record(_Strict):
     epochs: Positive
     accuracy: Fraction
     tta_accuracy: Fraction | None
+    cross_entropy: Annotated[float, Field(ge=0)] | None = None
     history: Annotated[list[Epoch], Field(min_length=1)]
     seconds: Seconds
     flops: Annotated[int, Field(gt=0)]

@@ -28,7 +28,7 @@ from .device import (
 )
 from .epochs import epochs_of as epochs_of
 from .errors import UserError
-from .evaluate import evaluate
+from .evaluate import accuracy_of, answers, cross_entropy_of
 from .last_seen import LastSeen
 from .lean import IMAGES as LEAN_IMAGES
 from .lean import LeanNet, both_signs
@@ -163,7 +163,7 @@ def train(
         average = build_average(network, recipe)
         lookahead = Lookahead(network) if recipe.lookahead_every else None
         last_seen = LastSeen(labels) if len(recipe.hardest) > 1 or recipe.self_distillation else None
-        test = partial(evaluate, images=test_images, labels=test_labels, shift=recipe.tta_shift, smaller=smaller)
+        test = partial(answers, images=test_images, shift=recipe.tta_shift, smaller=smaller)
         losses, correct = torch.zeros(2, steps, device=on)
     step = 0
     changes = [round(epoch * steps_per_epoch) for epoch, _ in (*recipe.sides, *recipe.hardest, *recipe.frozen)]
@@ -213,10 +213,13 @@ def train(
                 }
                 if step == steps:
                     with evaluation:
-                        run.accuracy, run.tta_accuracy = test(run.network, tta=recipe.tta)
+                        logits, views = test(run.network, tta=recipe.tta)
+                        run.accuracy = accuracy_of(logits, test_labels)
+                        run.tta_accuracy = None if views is None else accuracy_of(views, test_labels)
+                    run.cross_entropy = cross_entropy_of(logits if views is None else views, test_labels)
                     row["test_accuracy"] = run.accuracy
                 elif test_each_epoch:
-                    row["test_accuracy"], _ = test(run.network)
+                    row["test_accuracy"] = accuracy_of(test(run.network)[0], test_labels)
                 run.history.append(row)
                 on_epoch(row)
         except KeyboardInterrupt:

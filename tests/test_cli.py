@@ -25,8 +25,9 @@ KEYS = {
 }  # fmt: skip
 RECORD = {
     "recipe": dict, "scale": str, "dataset": str, "dataset_digest": str, "seed": int, "epochs": float,
-    "accuracy": float, "tta_accuracy": float, "history": list, "seconds": dict, "flops": int, "device": str,
-    "threads": int, "precision": str, "torch": str, "version": str, "commit": (str, type(None)), "started": str,
+    "accuracy": float, "tta_accuracy": float, "cross_entropy": float, "history": list, "seconds": dict, "flops": int,
+    "device": str, "threads": int, "precision": str, "torch": str, "version": str, "commit": (str, type(None)),
+    "started": str,
 }  # fmt: skip
 
 

@@ -1,8 +1,14 @@
+import math
+
 import numpy as np
+import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from cifar_fast_utils.evaluate import accuracy_of, evaluate, logits_of
+from cifar_fast_utils.evaluate import accuracy_of, cross_entropy_of, evaluate, logits_of
 
 
 class LeftHalf(nn.Module):
@@ -36,3 +42,21 @@ def test_images_beyond_one_batch_count_once() -> None:
     labels = torch.tensor([1 - k % 2 for k in range(2500)])
     assert evaluate(LeftHalf(), images, labels)[0] == 1.0
     assert accuracy_of(torch.eye(4), torch.tensor([0, 1, 3, 3])) == 0.75
+
+
+def test_the_cross_entropy_is_that_of_the_share_that_is_right() -> None:
+    logits = torch.tensor([[1.0, 0.0]]).repeat(4, 1)
+    # Three of four right, all equally sure: the best temperature makes them sure to three quarters.
+    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert cross_entropy_of(logits, torch.tensor([0, 0, 0, 1])) == pytest.approx(entropy, abs=1e-6)
+    assert cross_entropy_of(-logits, torch.tensor([0, 0, 0, 1])) == pytest.approx(math.log(2), abs=0.01)  # never below 0
+
+
+@given(seed=st.integers(0, 1000), scale=st.floats(0.2, 5))
+def test_the_cross_entropy_does_not_care_how_sure_the_network_says_it_is(seed: int, scale: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(10, (200,), generator=generator)
+    logits = torch.randn(200, 10, generator=generator) + 2 * F.one_hot(labels, 10)
+    found = cross_entropy_of(logits, labels)
+    assert found == pytest.approx(cross_entropy_of(scale * logits, labels), abs=1e-5)
+    assert found <= F.cross_entropy(logits, labels).item() + 1e-6

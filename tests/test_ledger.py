@@ -28,6 +28,7 @@ def seeds(path: Path) -> list[int]:
 def test_what_is_appended_is_read(tmp_path: Path) -> None:
     path = tmp_path / "runs.jsonl"
     written = [record(name, seed, 0.1 * seed) for seed, name in enumerate(["baseline", "final@half", "tta"])]
+    written[0]["cross_entropy"] = 0.3  # the first runs that were recorded lack it
     for one in written:
         append(path, one)
     assert read([path]) == (written, [])
@@ -48,6 +49,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("colour", {"colour": "red"}),
     ("epochs", {"epochs": 11.0}),
     ("tta", {"tta_accuracy": None}),
+    ("cross_entropy", {"cross_entropy": -0.1}),
     ("time zone", {"started": "2026-01-01T00:00:00"}),
     ("isoformat", {"started": "yesterday"}),
     ("commit", {"commit": 3}),

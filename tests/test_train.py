@@ -13,7 +13,7 @@ from cifar_fast_utils import train as module
 from cifar_fast_utils.data import Dataset, make_dataset
 from cifar_fast_utils.device import Scale, choose_precision, precisions
 from cifar_fast_utils.errors import UserError
-from cifar_fast_utils.evaluate import evaluate
+from cifar_fast_utils.evaluate import answers, cross_entropy_of, evaluate
 from cifar_fast_utils.network import ResNet9
 from cifar_fast_utils.recipe import RECIPES, Recipe, with_epochs
 from cifar_fast_utils.run import Run, Stopped
@@ -216,6 +216,9 @@ def test_the_run_reports_the_network_it_returns(learnt: Run, lesson: Dataset) ->
     dtype = {"bfloat16": torch.bfloat16, "float32": torch.float32}[learnt.precision]
     images = augment.prepare(lesson.test_images, dtype).permute(0, 3, 1, 2)
     assert evaluate(learnt.network, images, lesson.test_labels, tta=True) == (learnt.accuracy, learnt.tta_accuracy)
+    views = answers(learnt.network, images, tta=True)[1]
+    assert views is not None
+    assert learnt.cross_entropy == cross_entropy_of(views, lesson.test_labels)
 
 
 def test_averaged_statistics_are_averaged_too(lesson: Dataset) -> None:
