@@ -149,11 +149,11 @@ def search(plan: Plan) -> list[str]:
                 change = ", ".join(f"{field} {value}" for field, value in one.change.items())
                 against = signed(compare(found, base)) if base else ""
                 figures = cells(found)
-                losses = [record.get("cross_entropy") for record in found.records]
+                losses = [loss for record in found.records if (loss := record.get("cross_entropy")) is not None]
                 shown = [
                     *figures[2:4],
                     against,
-                    "" if None in losses else f"{statistics.mean(losses):.4f}",
+                    f"{statistics.mean(losses):.4f}" if len(losses) == found.n else "",
                     figures[6],
                     f"{found.flops / 1e12:.1f}",
                     f"{found.seconds('train'):.0f}",
