@@ -112,8 +112,9 @@ Where accuracies lay too close, the cross-entropy of the same answers was looked
 suits them best: it moves with every answer, not with right and wrong alone. The later runs have it in the ledger
 (loss). Two seeds of `seven` differed by 0.001 in it; two of one recipe are few to judge its noise by.
 
-Some ideas were tried once each beside the plans, most before their code was written for good, on the same images set
-aside. None of these runs is in the ledger; the last two ideas went into plans. The loss of the six views, at half of the width:
+Some ideas were tried once each beside the plans, most before their code was written for good, on the same images
+set aside. None of these runs is in the ledger; the last two ideas went into plans. The loss of the six views, at
+half of the width:
 
 | idea | loss | without it |
 | --- | ---: | ---: |
