@@ -5,6 +5,7 @@ Source: "Bag of Tricks": what the grouped augmentation of `augment` replaces.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 import torch
@@ -14,7 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from .augment import SIZE
 from .recipe import Recipe
 
-WORKERS = 2
+WORKERS = min(8, os.cpu_count() or 1)
+"""More than that a GPU has no use for."""
 
 
 class _Images(Dataset[tuple[Tensor, Tensor]]):

@@ -76,14 +76,28 @@ class GhostBatchNorm(nn.Module):
             return self._norm(x, self.running_mean, self.running_var, self.momentum)
         if len(x) % self.groups:
             raise UserError(f"a batch of {len(x)} cannot be split into {self.groups} equal ghost groups")
-        # PyTorch's own kernel, group by group: with a momentum of 1 it leaves each group's statistics in `means` and
-        # `variances`. The groups are slices of a channels-last tensor, so none is copied before the last line.
         means, variances = self.running_mean.new_zeros(2, self.groups, len(self.weight))
-        parts = zip(x.chunk(self.groups), means, variances, strict=True)
-        out = torch.cat([self._norm(part, mean, variance, momentum=1.0) for part, mean, variance in parts])
+        # With a momentum of 1 PyTorch's own kernel leaves each group's statistics in `means` and `variances`.
+        out = self._at_once(x, means, variances) if x.is_cuda else self._in_turn(x, means, variances)
         self.running_mean.lerp_(means.mean(0), self.momentum)
         self.running_var.lerp_(variances.mean(0), self.momentum)
         return out
+
+    def _in_turn(self, x: Tensor, means: Tensor, variances: Tensor) -> Tensor:
+        """Group by group: slices of a channels-last tensor, so none is copied before the end."""
+        parts = zip(x.chunk(self.groups), means, variances, strict=True)
+        return torch.cat([self._norm(part, mean, variance, momentum=1.0) for part, mean, variance in parts])
+
+    def _at_once(self, x: Tensor, means: Tensor, variances: Tensor) -> Tensor:
+        """All groups by one kernel, each group's channels beside the others': two copies, but few launches on a GPU.
+
+        Source: the article's own way.
+        """
+        beside = x.permute(0, 2, 3, 1).unflatten(0, (self.groups, -1)).movedim(0, 3).flatten(3).permute(0, 3, 1, 2)
+        weight, bias = self.weight.repeat(self.groups), self.bias.repeat(self.groups)
+        out = F.batch_norm(beside, means.view(-1), variances.view(-1), weight, bias, True, 1.0, self.eps)
+        apart: Tensor = out.permute(0, 2, 3, 1).unflatten(3, (self.groups, -1))
+        return apart.movedim(3, 0).flatten(0, 1).permute(0, 3, 1, 2)
 
     def _norm(self, x: Tensor, mean: Tensor, variance: Tensor, momentum: float) -> Tensor:
         return F.batch_norm(x, mean, variance, self.weight, self.bias, self.training, momentum, self.eps)

@@ -234,5 +234,8 @@ def _one_step(recipe: Recipe, width: int, precision: str, device: torch.device) 
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
     network = build_network(recipe, width, precision).to(device)
-    x = torch.zeros(recipe.batch_size, 3, 32, 32, device=device, dtype=PRECISIONS[precision])
-    network(x.contiguous(memory_format=torch.channels_last)).sum().backward()
+    # A GPU chooses for each side anew; a processor's pool has room for the smaller ones once it had it for the largest.
+    sides = {side for _, side in recipe.sides} if device.type == "cuda" else {augment.SIZE}
+    for side in sides:
+        x = torch.zeros(recipe.batch_size, 3, side, side, device=device, dtype=PRECISIONS[precision])
+        network(x.contiguous(memory_format=torch.channels_last)).sum().backward()

@@ -31,6 +31,28 @@ def test_each_group_is_pytorchs_batch_norm_of_it(groups: int, each: int, c: int,
     torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * torch.stack(variances).mean(0), rtol=1e-4, atol=1e-5)
 
 
+@settings(deadline=None, max_examples=25)
+@given(st.sampled_from([2, 4, 8]), st.integers(2, 4), st.integers(1, 9), st.integers(1, 5), st.booleans())
+def test_all_groups_at_once_are_the_groups_in_turn(groups: int, each: int, c: int, side: int, last: bool) -> None:
+    norm = GhostBatchNorm(c, groups).double()
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    x = torch.randn(groups * each, c, side, side + 1, dtype=torch.float64)
+    x = x.contiguous(memory_format=torch.channels_last) if last else x
+    weights = torch.randn_like(x)
+    seen = []
+    for way in (norm._in_turn, norm._at_once):
+        norm.zero_grad()
+        leaf = x.clone().requires_grad_()
+        means, variances = torch.zeros(2, groups, c, dtype=torch.float64)
+        y = way(leaf, means, variances)
+        (y * weights).sum().backward()
+        assert norm.weight.grad is not None
+        assert norm.bias.grad is not None
+        seen.append([y.detach(), means, variances, leaf.grad, norm.weight.grad.clone(), norm.bias.grad.clone()])
+    torch.testing.assert_close(seen[1], seen[0])
+
+
 def test_gradients_are_pytorchs() -> None:
     torch.manual_seed(0)
     norm, x = GhostBatchNorm(5, 4).double(), torch.randn(8, 5, 3, 3, dtype=torch.float64, requires_grad=True)

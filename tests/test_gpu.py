@@ -1,0 +1,87 @@
+"""On a CUDA device alone: that it computes what a processor does, and trains every recipe in every precision it has."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cifar_fast_utils import augment
+from cifar_fast_utils.data import Dataset
+from cifar_fast_utils.device import Scale, choose_device, choose_precision, choose_scale, precisions
+from cifar_fast_utils.network import build_network
+from cifar_fast_utils.recipe import LADDER, MODERN, get, with_epochs
+from cifar_fast_utils.train import train
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+NARROW = Scale("narrow", width=8)
+GPU = torch.device("cuda")
+BEST = precisions(GPU)[0] if torch.cuda.is_available() else ""
+
+
+def test_it_is_chosen_at_full_scale_and_half_precision() -> None:
+    assert choose_device("auto") == GPU
+    assert choose_scale("auto", GPU).name == "full"
+    assert choose_precision("auto", GPU) == BEST
+
+
+@pytest.mark.parametrize("name", [*LADDER, *MODERN])
+def test_every_recipe_trains(name: str, tiny: Dataset) -> None:
+    recipe = get(name)
+    recipe = with_epochs(recipe, 2 if recipe.batch_size < 1000 else 3)
+    run = train(recipe, tiny, scale=NARROW, device="cuda", progress=False)
+    assert run.precision == BEST
+    assert run.device == torch.cuda.get_device_name()
+    assert all(row["train_loss"] is not None and np.isfinite(row["train_loss"]) for row in run.history)
+    assert run.accuracy is not None
+    assert 0 < run.seconds["train"] < run.seconds["train_eval"] < run.seconds["cold"]
+
+
+@pytest.mark.parametrize("precision", precisions(GPU) if torch.cuda.is_available() else [])
+@pytest.mark.parametrize("name", ["mixed_precision", "final", "fast"])
+def test_every_precision_learns_what_it_is_shown(name: str, precision: str, tiny: Dataset) -> None:
+    recipe = replace(with_epochs(get(name), 30), pad=0, cutout=0, flip="none", label_smoothing=0.0)
+    run = train(recipe, tiny, scale=NARROW, device="cuda", precision=precision, progress=False)
+    first, last = run.history[0]["train_accuracy"], run.history[-1]["train_accuracy"]
+    assert first is not None
+    assert last is not None
+    assert last > first + 0.1  # of random images and labels: by heart
+
+
+@pytest.mark.parametrize("name", [*LADDER, *MODERN])
+def test_logits_and_gradients_are_the_processors(name: str) -> None:
+    torch.manual_seed(0)
+    recipe = get(name)
+    here = build_network(recipe, 8, "float32")
+    there = build_network(recipe, 8, "float32").to(GPU)
+    there.load_state_dict(here.state_dict())
+    images, labels = torch.randn(64, 3, 32, 32), torch.randint(10, (64,))
+    outs = []
+    for network, x, y in ((here, images, labels), (there, images.to(GPU), labels.to(GPU))):
+        logits = network(x.contiguous(memory_format=torch.channels_last))
+        F.cross_entropy(logits, y).backward()
+        outs.append(logits.detach().cpu())
+    torch.testing.assert_close(outs[1], outs[0], rtol=2e-2, atol=2e-2)
+    for (key, p), (_, q) in zip(here.named_parameters(), there.named_parameters(), strict=True):
+        if p.grad is not None:
+            assert q.grad is not None
+            error = (q.grad.cpu() - p.grad).norm() / p.grad.norm().clamp(min=1e-6)
+            assert error < 2e-2, key
+
+
+def test_an_epochs_choices_make_the_same_images() -> None:
+    recipe = replace(get("final"), cutout=8, jitter=0.1)
+    images = torch.randint(256, (600, 32, 32, 3), dtype=torch.uint8)
+    padded = augment.prepare(images, torch.float32, recipe.pad)
+    choices = augment.draw(recipe, len(images), torch.Generator().manual_seed(0))
+    assert choices.tone is not None
+    moved = augment.Choices(
+        crop=[(part.to(GPU), corner) for part, corner in choices.crop],
+        flip=choices.flip.to(GPU),
+        cutout=[(part.to(GPU), corner) for part, corner in choices.cutout],
+        tone=choices.tone.to(GPU),
+        order=choices.order.to(GPU),
+    )
+    there = augment.apply(moved, padded.to(GPU), recipe.cutout)
+    torch.testing.assert_close(there.cpu(), augment.apply(choices, padded, recipe.cutout))
