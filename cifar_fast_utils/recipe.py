@@ -210,12 +210,15 @@ small_fast_180_hardest = replace(
 fast = replace(
     muon,
     name="fast",
-    epochs=8,
-    knots=((0, 1.0), (8, 0.0)),
+    epochs=6.5,
+    knots=((0, 1.0), (6.5, 0.07)),
     batch_size=512,
-    sides=((0, 16), (2, 24), (5, 32)),
-    hardest=((0, 1.0), (2, 0.6), (7, 1.0)),
-    tta_side=24,
+    pad=1,
+    bias_factor=16,
+    lookahead_every=5,
+    muon_momentum=0.8,
+    sides=((0, 16), (1, 24), (2, 32)),
+    hardest=((0, 1.0), (2, 0.6)),
 )
 MODERN = {
     recipe.name: recipe
