@@ -50,7 +50,9 @@ def test_every_precision_learns_what_it_is_shown(name: str, precision: str, tiny
 
 
 @pytest.mark.parametrize("name", [*LADDER, *MODERN])
-def test_logits_and_gradients_are_the_processors(name: str) -> None:
+def test_logits_and_gradients_are_the_processors(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # cuDNN rounds the factors to TF32 by default; through maxima and corners, gradients then differ by some percent.
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     torch.manual_seed(0)
     recipe = get(name)
     here = build_network(recipe, 8, "float32")
