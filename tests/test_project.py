@@ -6,11 +6,13 @@ import re
 import statistics
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 
 import cifar_fast_utils
+from cifar_fast_utils.stats import p_at_least
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(cifar_fast_utils.__file__).parent
@@ -79,7 +81,7 @@ MINUTE = "Intel(R) Xeon(R) Processor (family 6, model 207), 2 cores"
 THREE_MINUTES = "AMD EPYC (family 25, model 17), 2 cores"
 
 
-def ledger(name: str) -> list[dict[str, object]]:
+def ledger(name: str) -> list[dict[str, Any]]:
     lines = (ROOT / "book" / "results" / name).read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
@@ -96,12 +98,12 @@ def test_the_readmes_results_are_the_recorded_ones() -> None:
         assert len({(str(run["recipe"]), run["device"], run["precision"], run["dataset_digest"]) for run in here}) == 1
         cells = [row, str(len(here))]
         for key in ("tta_accuracy", "accuracy"):
-            values = [100 * float(run[key]) for run in here]  # type: ignore[arg-type]
+            values = [100 * float(run[key]) for run in here]
             cells.append(f"{statistics.mean(values):.2f} % ({statistics.stdev(values):.2f})")
         assert f"| {' | '.join(cells)} |" in README
     (timed,) = ledger("make_train.jsonl")
     assert (timed["dataset"], timed["scale"], timed["threads"]) == ("cifar10-jpeg", "small", 2)
-    assert f"train one such run in {timed['seconds']['train']:.0f} s" in README.replace("\n", " ")  # type: ignore[index]
+    assert f"train one such run in {timed['seconds']['train']:.0f} s" in README.replace("\n", " ")
 
 
 @pytest.mark.parametrize(
@@ -115,27 +117,41 @@ def test_the_readmes_results_are_the_recorded_ones() -> None:
                 "small_fast_60_hardest": "small_fast_60_hardest",
                 "small_fast_180": "small_fast_180",
                 "small_fast_180_hardest": "small_fast_180_hardest",
+                "airbench94": "fast",
+                "fast": "fast",
             },
         ),
     ],
 )
 def test_the_readmes_minutes_are_the_recorded_ones(device: str, rows: dict[str, str]) -> None:
     for name, file in rows.items():
-        here = [run for run in ledger(f"{file}.jsonl") if run["recipe"]["name"] == name]  # type: ignore[index]
+        here = [run for run in ledger(f"{file}.jsonl") if run["recipe"]["name"] == name]
         assert {(run["device"], run["threads"], run["dataset"]) for run in here} == {(device, 2, "cifar10-jpeg")}
-        seconds = statistics.median(run["seconds"]["train"] for run in here)  # type: ignore[index]
-        flops = float(here[0]["flops"]) / 1e12  # type: ignore[arg-type]
-        accuracy = f"{mean_tta(here):.2f} % ({statistics.stdev(100 * float(r['tta_accuracy']) for r in here):.2f})"  # type: ignore[arg-type]
+        seconds = statistics.median(run["seconds"]["train"] for run in here)
+        flops = float(here[0]["flops"]) / 1e12
+        accuracy = f"{mean_tta(here):.2f} % ({statistics.stdev(100 * float(r['tta_accuracy']) for r in here):.2f})"
         assert f"| `{name}` | {len(here)} | {accuracy} | {flops:.1f} | {seconds:.0f} |" in README
 
 
-def mean_tta(runs: list[dict[str, object]]) -> float:
-    return statistics.mean(100 * float(run["tta_accuracy"]) for run in runs)  # type: ignore[arg-type]
+def test_the_readme_holds_fast_against_airbench94() -> None:
+    runs = ledger("fast.jsonl")
+    air, fast = ([run for run in runs if run["recipe"]["name"] == name] for name in ("airbench94", "fast"))
+    p = p_at_least([100 * float(run["tta_accuracy"]) for run in fast], mean_tta(air) - 0.1)
+    flops = float(fast[0]["flops"]) / float(air[0]["flops"])
+    seconds = [statistics.median(run["seconds"]["train"] for run in some) for some in (fast, air)]
+    text = README.replace("\n", " ")
+    assert f"is {'' if p < 0.05 else 'not '}shown" in text
+    assert f"about once in {1 / p:.0f} times (p = {p:.2g})" in text
+    assert f"{flops:.2f} of airbench94's FLOPs and {seconds[0] / seconds[1]:.2f} of its seconds" in text
+
+
+def mean_tta(runs: list[dict[str, Any]]) -> float:
+    return statistics.mean(100 * float(run["tta_accuracy"]) for run in runs)
 
 
 def test_the_readme_holds_three_minutes_against_final() -> None:
     runs, final = ledger("small_fast_180_hardest.jsonl"), ledger("final_small.jsonl")
-    flops, of = (float(some[0]["flops"]) / 1e12 for some in (runs, final))  # type: ignore[arg-type]
+    flops, of = (float(some[0]["flops"]) / 1e12 for some in (runs, final))
     devices = {run["device"] for run in final}
     ahead = [mean_tta(runs) - mean_tta([run for run in final if run["device"] == device]) for device in devices]
     text = README.replace("\n", " ")
