@@ -104,11 +104,13 @@ recipe at full width accuracies differ by a quarter of a point as a rule, cross-
 below that tells little; what was kept was tested again in [the evidence](report.md). Seconds are those of runs that
 shared the machine with others, and not for comparing.
 
-Most searches were made on two cores, with one seed a try. Three were made on a GPU, five to seven trainings at a time: one change at a
-time ("What moves the best start …"), what had helped, together ("What helped alone …"), and for fewer epochs ("How few epochs …"). The
-first was to have four seeds a try and was stopped by the clock after one or two, the second one run before its end. They corrected the others in two places. The two runs of airbench94 that
-the searches on two cores had to come up to, 90.76 and 90.88 percent, are above all six of these, and Lookahead, which had come out slightly worse in
-one run at half of the width, was what helped most in the second list.
+Most searches were made on two cores, with one seed a try. Three were made on a GPU, five to seven trainings at a
+time: one change at a time ("What moves the best start …"), what had helped, together ("What helped alone …"), and
+for fewer epochs ("How few epochs …"). The first was to have four seeds a try and was stopped by the clock after
+one or two, the second one run before its end. They corrected the others in two places. The two runs of airbench94
+that the searches on two cores had to come up to, 90.76 and 90.88 percent, are above all six of these, and
+Lookahead, which had come out slightly worse in one run at half of the width, was what helped most in the second
+list.
 
 One choice was made beside the plans: that a pair of views at another side counts a fifth in the test. Several
 shares and sides were tried on the answers of two networks that had been trained already, on the same images set
@@ -137,7 +139,8 @@ images set aside from `cifar10-jpeg`, with the six views, at full width, n = 1 f
 | `settled` | 1001 | 0.316 |
 | `no_muon` | 1001 | 0.323 |
 
-`ghost_all_seven` and `seven` are one recipe and differ by 0.001 in it; the runs of one recipe on the GPU differ by more.
+`ghost_all_seven` and `seven` are one recipe and differ by 0.001 in it; the runs of one recipe on the GPU differ by
+more.
 
 Some ideas were tried once each beside the plans, most before their code was written for good, on the same images
 set aside. None of these runs is in the ledger; the last two ideas went into plans. The loss of the six views, at

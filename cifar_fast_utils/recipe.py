@@ -206,7 +206,7 @@ small_fast_180_hardest = replace(
     hardest=((0, 1.0), (3, 0.5), (8, 1.0)),
     tta_side=20,
 )
-# Ours, at full width, chosen in book/tried.md: it is to reach airbench94's accuracy for little more than half of its FLOPs.
+# Ours, at full width, chosen in book/tried.md: to reach airbench94's accuracy for little more than half of its FLOPs.
 fast = replace(
     muon,
     name="fast",

@@ -172,8 +172,9 @@ Holm's correction over its table: *better* or *worse* where chance explains the 
 difference larger than x shown* where the 95% interval leaves no room for one that matters; else *too few runs*, with
 about as many as would tell.
 
-Most runs on CPUs were recorded with one thread each, two at a time, and some beside other work, and those of the small
-scale on a GPU eleven at a time, so their seconds are not for comparing. Where the time of a run goes was measured by itself, with nothing beside it, further down."""
+Most runs on CPUs were recorded with one thread each, two at a time, and some beside other work, and those of the
+small scale on a GPU eleven at a time, so their seconds are not for comparing. Where the time of a run goes was
+measured by itself, with nothing beside it, further down."""
 KINDS = {
     "better": "Better, beyond what chance explains",
     "worse": "Worse, beyond what chance explains",
