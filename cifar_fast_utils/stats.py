@@ -8,6 +8,7 @@ Holm's correction: S. Holm, Scand. J. Statist. 6, 1979.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -72,7 +73,9 @@ def difference(new: Sequence[float], old: Sequence[float]) -> Difference:
         return Difference(mean, -math.inf, math.inf, 1.0, n, sd)
     if sd == 0:  # the test would divide by it
         return Difference(mean, mean, mean, float(mean == 0), n, sd)
-    test = stats.ttest_ind(new, old, equal_var=False)
+    with warnings.catch_warnings():  # one side may hold the same value twice: Welch's test does not mind
+        warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
+        test = stats.ttest_ind(new, old, equal_var=False)
     bounds = test.confidence_interval(1 - LEVEL)
     return Difference(mean, float(bounds.low), float(bounds.high), float(test.pvalue), n, sd)
 
