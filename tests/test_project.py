@@ -146,6 +146,15 @@ def test_the_readme_holds_fast_against_airbench94() -> None:
     assert f"{flops:.2f} of airbench94's FLOPs and {ratio:.2f} of its seconds" in text
 
 
+def test_the_readmes_gpu_is_the_recorded_one() -> None:
+    runs = [run for run in ledger("final_full.jsonl") if run["device"] == "NVIDIA H200"]
+    spread = statistics.stdev(100 * float(run["tta_accuracy"]) for run in runs)
+    text = README.replace("\n", " ")
+    assert f"trains by `final` in {statistics.median(run['seconds']['train'] for run in runs):.1f} s" in text
+    assert f"to {mean_tta(runs):.2f} % with TTA on `cifar10-jpeg`" in text
+    assert f"of {len(runs)} seeds, sd {spread:.2f})" in text
+
+
 def mean_tta(runs: list[dict[str, Any]]) -> float:
     return statistics.mean(100 * float(run["tta_accuracy"]) for run in runs)
 
