@@ -17,7 +17,7 @@ from cifar_fast_utils.ledger import read_folder
 from cifar_fast_utils.plan import VALIDATION, Plan, read_plan
 from cifar_fast_utils.recipe import LADDER, get
 from cifar_fast_utils.report import HEAD, caption, cells, plan_tables, report, signed
-from cifar_fast_utils.tables import markdown
+from cifar_fast_utils.tables import markdown, unless_nan
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "book" / "results"
@@ -101,8 +101,9 @@ A search looks at many recipes and keeps what comes out best, so its best is par
 evidence. They were therefore made on other images and other seeds than the evidence: on the last 5,000 training
 images, set aside, with networks trained on the others. The test images were not looked at. Between two runs of a
 recipe at full width accuracies differ by a quarter of a point as a rule, cross-entropies by 0.005, so a difference
-below that tells little; what was kept was tested again in [the evidence](report.md). Seconds are those of runs that
-shared the machine with others, and not for comparing.
+below that tells little; what was kept was tested again in [the evidence](report.md). Seconds stand
+where a run's GPU, or as many cores as it had threads, was its own; other work went on beside many, so they are not
+for comparing.
 
 Most searches were made on two cores, with one seed a try. Three were made on a GPU, five to seven trainings at a
 time: one change at a time ("What moves the best start …"), what had helped, together ("What helped alone …"), and
@@ -189,7 +190,7 @@ def search(plan: Plan) -> list[str]:
                     f"{statistics.mean(losses):.4f}" if len(losses) == found.n else "",
                     figures[6],
                     f"{found.flops / 1e12:.1f}",
-                    f"{found.seconds('train'):.0f}",
+                    unless_nan(found.seconds("train"), ".0f"),
                 ]
                 lines.append([f"`{one.name}`", f"`{one.base}`", change, one.why, *shown])
         head = ["try", "base", "change", "why", "n", "accuracy", "against base", "loss", "no TTA", "TFLOP", "train s"]

@@ -11,7 +11,7 @@ from .evidence import by_setting, rung
 from .ledger import Record, setting_of
 from .recipe import from_dict
 from .stats import Interval
-from .tables import markdown
+from .tables import markdown, unless_nan
 
 
 def beside(run: Record, records: Sequence[Record]) -> str:
@@ -32,9 +32,9 @@ def beside(run: Record, records: Sequence[Record]) -> str:
             span = f"{low:.2f} to {high:.2f}" if math.isfinite(low) else ""
             said = "" if not span else "within" if low <= points <= high else "below" if points < low else "above"
             first = book.records[0]
-            if setting_of(first) == ours and book.threads == run["threads"]:
+            if setting_of(first) == ours and book.threads == run["threads"] and book.timed:
                 said += f", {run['seconds']['train'] / book.seconds('train'):.2f} × the time"
-            seconds = f"{book.seconds('train'):.1f}"
+            seconds = unless_nan(book.seconds("train"), ".1f")
             lines.append(["book", where(first), str(book.n), f"{book.interval.mean:.2f}", span, seconds, said])
     if len(lines) == 1:
         return f"No recorded run is comparable with yours: the book holds none of {of}."

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import re
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 
 from .ledger import Record, Setting, setting_of
@@ -28,6 +31,8 @@ class Rung:
 
     recipe: Recipe
     records: tuple[Record, ...]
+    timed: tuple[Record, ...]
+    """Those of them whose seconds count: other runs left them the device, or the cores that their threads need."""
 
     @property
     def n(self) -> int:
@@ -57,12 +62,13 @@ class Rung:
 
     @property
     def threads(self) -> int:
-        """The number of threads that most of the runs had: the one whose seconds are given."""
-        return Counter(int(record["threads"]) for record in self.records).most_common(1)[0][0]
+        """The number of threads that most of the timed runs had: the one whose seconds are given."""
+        return Counter(int(record["threads"]) for record in self.timed or self.records).most_common(1)[0][0]
 
     def seconds(self, clock: str) -> float:
-        """The median of a clock, over the runs with that many threads."""
-        return float(statistics.median(r["seconds"][clock] for r in self.records if r["threads"] == self.threads))
+        """The median of a clock, over the timed runs with that many threads; nan if there are none."""
+        seconds = [record["seconds"][clock] for record in self.timed if record["threads"] == self.threads]
+        return float(statistics.median(seconds or [math.nan]))
 
     @property
     def flops(self) -> int:
@@ -82,7 +88,27 @@ def rung(recipe: Recipe, records: Sequence[Record]) -> Rung | None:
             not recipe.tta and record["recipe"]["tta"] and untested(from_dict(record["recipe"])).digest == recipe.digest
         ):
             found.setdefault(record["seed"], record)
-    return Rung(recipe, tuple(found[seed] for seed in sorted(found))) if found else None
+    ours = tuple(found[seed] for seed in sorted(found))
+    return Rung(recipe, ours, tuple(record for record in ours if not crowded(record, records))) if found else None
+
+
+def crowded(record: Record, records: Iterable[Record]) -> bool:
+    """Whether the run's device had less for it than it asked for, because others of these runs went on beside it.
+
+    A GPU has room for one run; a CPU, whose name says so, for as many threads as it has cores. Runs that overlap by
+    less than a second do not count: a record gives its start in whole seconds.
+    """
+
+    def span(one: Record) -> tuple[float, float]:
+        start = datetime.fromisoformat(one["started"]).timestamp()
+        return start, start + one["seconds"]["cold"]
+
+    start, end = span(record)
+    spans = [(*span(one), one["threads"]) for one in records if one is not record]
+    beside = [(max(start, a), b, threads) for a, b, threads in spans if min(end, b) - max(start, a) >= 1]
+    at_once = [record["threads"] + sum(threads for a, b, threads in beside if a <= now < b) for now, _, _ in beside]
+    cores = re.search(r"(\d+) cores?$", record["device"])
+    return bool(beside) and (cores is None or max(at_once) > int(cores[1]))
 
 
 def rungs(records: Sequence[Record]) -> list[Rung]:

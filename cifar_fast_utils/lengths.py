@@ -10,7 +10,7 @@ from .evidence import Rung
 from .evidence import rungs as rungs_of
 from .ledger import Record
 from .recipe import Recipe
-from .tables import markdown
+from .tables import markdown, unless_nan
 
 
 def lengths(records: Sequence[Record], target: float) -> str:
@@ -30,7 +30,7 @@ def lengths(records: Sequence[Record], target: float) -> str:
             for quantity in ([r.seconds("train") for r in rungs], [r.flops / 1e15 for r in rungs]):
                 reached = at_target(means, quantity, 100 * target)
                 out = "not reached" if max(means) < 100 * target else "under the shortest"
-                cells.append(out if reached is None else f"{reached:.3g}")
+                cells.append(out if reached is None else unless_nan(reached, ".3g"))
             lines.append(cells)
     if not lines:
         return ""

@@ -178,8 +178,8 @@ def recorded() -> list[Record]:
 def evidence(*rungs: str, plan: str | None = None) -> None:
     """Show what the recorded runs say of these rungs: the tables of the plans that compare them, with verdicts.
 
-    Each is a plan's table in one setting, cut to these rungs and what they are compared with. `plan="lengths"` shows
-    that plan's tables whole.
+    Each is a plan's table in one setting, cut to these rungs and what they are compared with. `plan="lengths"` asks for
+    the tables of that plan alone; without rungs, whole.
     """
     shown = False
     records = recorded()
@@ -189,7 +189,7 @@ def evidence(*rungs: str, plan: str | None = None) -> None:
             continue
         for setting, table in plan_tables(found, records):
             recorded_rows = [k for k, row in enumerate(table) if row.rung]
-            wanted = [k for k in recorded_rows if plan or table[k].recipe.name.split("@")[0] in rungs]
+            wanted = [k for k in recorded_rows if not rungs or table[k].recipe.name.split("@")[0] in rungs]
             others = {max(k - 1, 0) if found.compare == "before" else 0 for k in wanted} & {*recorded_rows} - {*wanted}
             if wanted:
                 shown = True
@@ -198,8 +198,9 @@ def evidence(*rungs: str, plan: str | None = None) -> None:
                 kept = [bare.get(k, table[k]) for k in sorted({*wanted, *others})]
                 display(Markdown("\n\n".join([f"**{found.question}**", *told(found, setting, kept)])))
     if not shown:
-        of = ", ".join(f"`{name}`" for name in rungs) or f"the plan `{plan}`"
-        display(Markdown(f"No recorded runs of {of} yet."))
+        of = [", ".join(f"`{name}`" for name in rungs)] if rungs else []
+        of += [f"the plan `{plan}`"] if plan else []
+        display(Markdown(f"No recorded runs of {' in '.join(of)} yet."))
 
 
 def provenance(outputs: Sequence[Any]) -> dict[str, Any] | None:

@@ -89,9 +89,10 @@ def evidence_figures(records: Sequence[Record]) -> dict[str, Figure]:
     figures = {}
     for number, (setting, theirs) in enumerate(by_setting(records).items(), start=1):
         found, stem = rungs(theirs), f"{number}_{setting.dataset}_{setting.scale}_{setting.precision}"
-        figures[f"{stem}_seconds"] = accuracy_against(
-            found, lambda rung: rung.seconds("train"), "training, median seconds", setting
-        )
+        if timed := [rung for rung in found if rung.timed]:
+            figures[f"{stem}_seconds"] = accuracy_against(
+                timed, lambda rung: rung.seconds("train"), "training, median seconds", setting
+            )
         figures[f"{stem}_flops"] = accuracy_against(found, lambda rung: rung.flops / 1e15, "training, PFLOP", setting)
         for rung in found:
             if rung.n >= 5:

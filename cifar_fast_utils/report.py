@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from .lengths import lengths
 from .plan import VALIDATION, Plan, read_plan
 from .recipe import Recipe
 from .shares import shares_table
-from .stats import Difference, holm, interval, p_at_least, verdict
-from .tables import markdown
+from .stats import Difference, holm, interval, p_at_least, p_not_below, verdict
+from .tables import markdown, unless_nan
 from .train import recipe_at
 
 DATASETS = {"cifar10": "CIFAR-10"}
@@ -71,7 +71,8 @@ def caption(setting: Setting, rungs: Sequence[Rung]) -> str:
     return (
         f"{where(setting)}; {len(records)} run{'s' * (len(records) > 1)}, {when}. "
         f"Accuracy in percent with its 95% interval; sd: of single runs; seconds: medians "
-        f"({threads} CPU thread{'s' * (threads != '1')})."
+        f"({threads} CPU thread{'s' * (threads != '1')}"
+        f"{', blank where other runs shared the device' * any(not rung.timed for rung in rungs)})."
     )
 
 
@@ -91,7 +92,7 @@ def cells(rung: Rung) -> list[str]:
         f"{mean.low:.2f} to {mean.high:.2f}" if mean.n > 1 else "",
         f"{mean.sd:.2f}" if mean.n > 1 else "",
         f"{interval(rung.plain_points).mean:.2f}" if rung.recipe.tta else "",
-        *(f"{rung.seconds(clock):.1f}" for clock in ("train", "train_eval", "cold")),
+        *(unless_nan(rung.seconds(clock), ".1f") for clock in ("train", "train_eval", "cold")),
         f"{rung.flops / 1e15:.3g}",
     ]
 
@@ -99,7 +100,7 @@ def cells(rung: Rung) -> list[str]:
 def plan_table(plan: Plan, rows: Sequence[Row]) -> str:
     """The plan's table for one setting, of the rungs that have runs."""
     goal = goal_of(plan, rows)
-    said: list[str] = [f"p of {goal:.4g}%"] if goal else []
+    said = [goal[0]] if goal else []
     if plan.compare != "none":
         said += [f"against {plan.compare}", "verdict"]
     lines = []
@@ -107,8 +108,7 @@ def plan_table(plan: Plan, rows: Sequence[Row]) -> str:
         if row.rung:
             line = []
             if goal:
-                p = p_at_least(row.rung.points, goal) if row.recipe.name != plan.target_rung else math.nan
-                line.append("" if math.isnan(p) else f"{p:.2g}")
+                line.append(unless_nan(goal[1](row.rung), ".2g"))
             if plan.compare != "none":
                 line += [signed(row.difference), row.verdict.split(" (")[0]]
             figures = cells(row.rung)
@@ -117,10 +117,18 @@ def plan_table(plan: Plan, rows: Sequence[Row]) -> str:
     return markdown(head, lines)
 
 
-def goal_of(plan: Plan, rows: Sequence[Row]) -> float | None:
-    """The accuracy, in points, that each rung's mean is tested to reach: the plan's, or its target rung's."""
-    means = [row.rung.interval.mean for row in rows if row.rung and row.recipe.name == plan.target_rung]
-    return means[0] - plan.worth if means else 100 * plan.target if plan.target else None
+def goal_of(plan: Plan, rows: Sequence[Row]) -> tuple[str, Callable[[Rung], float]] | None:
+    """What each rung's mean is tested to reach, in words, and the one-sided p of that; nan for the target itself."""
+    if plan.target is not None:
+        goal = 100 * plan.target
+        return f"p of {goal:.4g}%", lambda rung: p_at_least(rung.points, goal)
+    for row in rows:
+        if (old := row.rung) and row.recipe.name == plan.target_rung:
+            return (
+                f"p of `{plan.target_rung}` − {plan.worth:g}",
+                lambda rung: math.nan if rung is old else p_not_below(rung.points, old.points, plan.worth),
+            )
+    return None
 
 
 def plan_tables(plan: Plan, records: Sequence[Record]) -> list[tuple[Setting, list[Row]]]:
@@ -172,9 +180,9 @@ Holm's correction over its table: *better* or *worse* where chance explains the 
 difference larger than x shown* where the 95% interval leaves no room for one that matters; else *too few runs*, with
 about as many as would tell.
 
-Most runs on CPUs were recorded with one thread each, two at a time, and some beside other work, and those of the
-small scale on a GPU eleven at a time, so their seconds are not for comparing. Where the time of a run goes was
-measured by itself, with nothing beside it, further down."""
+Seconds stand where a recipe has runs whose GPU, or as many cores as they have threads, was theirs alone. Most runs on
+CPUs had one thread and a neighbour on the other core, and some had other work beside them, so their seconds are not
+for comparing. Where the time of a run goes was measured by itself, with nothing beside it, further down."""
 KINDS = {
     "better": "Better, beyond what chance explains",
     "worse": "Worse, beyond what chance explains",

@@ -107,6 +107,17 @@ def p_at_least(values: Sequence[float], target: float) -> float:
     return float(stats.ttest_1samp(values, target, alternative="greater").pvalue)
 
 
+def p_not_below(new: Sequence[float], old: Sequence[float], worth: float) -> float:
+    """One-sided p of "the mean of `new` is above that of `old` less `worth`", by Welch's test: small where it is.
+
+    The chance of a difference this high if `new` were below by just `worth`. NaN below two values on a side.
+    """
+    if min(len(new), len(old)) < 2:
+        return math.nan
+    found = difference([value + worth for value in new], old)
+    return found.p / 2 if found.mean > 0 else 1 - found.p / 2
+
+
 def runs_needed(size: float, sd: float, power: float = POWER) -> int:
     """How many runs on each side show a difference of this size, two-sided at 5%, with this power.
 

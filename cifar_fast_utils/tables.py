@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
+
+
+def unless_nan(value: float, how: str) -> str:
+    """The number, formatted so; nothing where there is none."""
+    return "" if math.isnan(value) else format(value, how)
 
 
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

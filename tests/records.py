@@ -1,9 +1,15 @@
 """Records that no run has made, for tests of what reads them."""
 
+import itertools
 import json
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from cifar_fast_utils.recipe import Recipe, get
+
+DAY = datetime(2026, 1, 1, tzinfo=timezone.utc)
+minutes = itertools.count()
+"""One after the other: the runs of most tests do not share their machine."""
 
 
 def record(recipe: Recipe | str = "final", seed: int = 0, accuracy: float = 0.5, **changes: Any) -> dict[str, Any]:
@@ -36,7 +42,7 @@ def record(recipe: Recipe | str = "final", seed: int = 0, accuracy: float = 0.5,
         "torch": "2.15.0",
         "version": "0.1.0",
         "commit": "0123456789ab",
-        "started": "2026-01-01T00:00:00+00:00",
+        "started": (DAY + timedelta(minutes=5 * (next(minutes) % 288))).isoformat(),
         **changes,
     }
     return json.loads(json.dumps(whole))  # type: ignore[no-any-return]

@@ -115,6 +115,10 @@ def test_the_evidence_of_a_rung_is_the_plans_table_with_the_rung_before(
     assert re.findall(r"^\| `(\w+)@half`", shown[1], re.MULTILINE) == ["celu"]
     notebook.evidence(plan="nothing")
     assert shown[2] == "No recorded runs of the plan `nothing` yet."
+    notebook.evidence("celu", plan="p")
+    assert re.findall(r"^\| `(\w+)@half`", shown[3], re.MULTILINE) == ["label_smoothing", "celu"]
+    notebook.evidence("baseline", plan="p")
+    assert shown[4] == "No recorded runs of `baseline` in the plan `p` yet."
 
 
 def test_the_recorded_runs_are_found() -> None:

@@ -1,4 +1,5 @@
 import math
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -13,6 +14,7 @@ from cifar_fast_utils.stats import (
     holm,
     interval,
     p_at_least,
+    p_not_below,
     paired_difference,
     runs_needed,
     verdict,
@@ -60,6 +62,20 @@ def test_at_least_is_one_sided() -> None:
     assert p_at_least(values, 94.1) > 0.9
     assert math.isnan(p_at_least([94.2], 94.0))
     assert (p_at_least([94.1, 94.1], 94.0), p_at_least([94.0, 94.0], 94.0)) == (0.0, 1.0)
+
+
+@given(*[st.lists(st.floats(93, 95), min_size=2, max_size=6, unique=True)] * 2, st.floats(0, 1))
+def test_not_below_is_welchs_test_of_one_side(new: list[float], old: list[float], worth: float) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        one_side = scipy.stats.ttest_ind([x + worth for x in new], old, equal_var=False, alternative="greater")
+    assert p_not_below(new, old, worth) == pytest.approx(one_side.pvalue, abs=1e-9)
+
+
+def test_not_below_needs_two_values_on_a_side() -> None:
+    assert math.isnan(p_not_below([94.0], OLD, 0.1))
+    assert math.isnan(p_not_below(NEW, [94.0], 0.1))
+    assert [p_not_below([94.0, 94.0], [94.0, 94.0], worth) for worth in (0.1, 0)] == [0.0, 0.5]
 
 
 def test_samples_too_small_or_without_spread() -> None:
