@@ -198,9 +198,8 @@ def evidence(*rungs: str, plan: str | None = None) -> None:
                 kept = [bare.get(k, table[k]) for k in sorted({*wanted, *others})]
                 display(Markdown("\n\n".join([f"**{found.question}**", *told(found, setting, kept)])))
     if not shown:
-        of = [", ".join(f"`{name}`" for name in rungs)] if rungs else []
-        of += [f"the plan `{plan}`"] if plan else []
-        display(Markdown(f"No recorded runs of {' in '.join(of)} yet."))
+        of = [", ".join(f"`{name}`" for name in rungs), f"the plan `{plan}`" if plan else ""]
+        display(Markdown(f"No recorded runs of {' in '.join(filter(None, of))} yet."))
 
 
 def provenance(outputs: Sequence[Any]) -> dict[str, Any] | None:
