@@ -68,6 +68,8 @@ class Plan(BaseModel):
     """An accuracy (fraction of 1) that each rung's mean is tested to reach."""
     target_rung: str | None = None
     """Or a rung whose mean, less `worth`, they are tested to reach."""
+    gpu: bool = False
+    """Asked of a GPU alone: a CPU's runs of the same recipes are no answer."""
     test_each_epoch: bool = False
     """Fill `test_accuracy` in the history; it is off the clocks, but takes its time."""
 

@@ -132,11 +132,11 @@ def goal_of(plan: Plan, rows: Sequence[Row]) -> tuple[str, Callable[[Rung], floa
 
 
 def plan_tables(plan: Plan, records: Sequence[Record]) -> list[tuple[Setting, list[Row]]]:
-    """The plan's rows in each of its settings, that is on its dataset and at its scale, that has a run of it."""
+    """The plan's rows in each of its settings, on its dataset, scale and kind of device, that has a run of it."""
     tables = [
         (setting, rows(plan, theirs))
         for setting, theirs in by_setting(records).items()
-        if (setting.dataset, setting.scale) == (plan.dataset, plan.scale)
+        if (setting.dataset, setting.scale) == (plan.dataset, plan.scale) and not (plan.gpu and setting.on_cpu)
     ]
     return [(setting, table) for setting, table in tables if any(row.rung for row in table)]
 

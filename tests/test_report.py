@@ -17,7 +17,7 @@ from cifar_fast_utils.ledger import append, read_folder
 from cifar_fast_utils.lengths import at_target, family, lengths
 from cifar_fast_utils.plan import Plan
 from cifar_fast_utils.recipe import get
-from cifar_fast_utils.report import findings, plan_table, report, rows
+from cifar_fast_utils.report import findings, plan_table, plan_tables, report, rows
 from cifar_fast_utils.tables import markdown
 
 DRAW = np.random.default_rng(0)
@@ -185,6 +185,12 @@ def test_settings_are_never_mixed(tmp_path: Path) -> None:
         assert "`noise`, which is not CIFAR-10; small scale; " in caption
         assert "3 runs, 2026-01-01." in caption
     assert len(by_setting(read_folder(tmp_path)[0])) == 6
+
+
+def test_a_question_to_a_gpu_is_not_answered_by_a_cpu() -> None:
+    records = runs("celu", 0.86, device="a processor, 2 cores") + runs("celu", 0.86, device="a card")
+    devices = {gpu: [on.device for on, _ in plan_tables(plan("celu", gpu=gpu), records)] for gpu in (False, True)}
+    assert devices == {False: ["a card", "a processor, 2 cores"], True: ["a card"]}
 
 
 def test_a_report_names_damaged_lines_and_plans_without_runs(
