@@ -166,7 +166,13 @@ place of shrunk images, and 0.305 with four changes at once that all make learni
 of the images, translation by three pixels, jitter, groups of 32). What helped more than any of these was another
 network: the averaged answers of two trainings came to 0.276 to 0.282 where each had 0.297 to 0.303, those of five
 to 0.264. So a good part of what one network gets wrong is the chance of its training, not what such a network can
-express."""
+express.
+
+One idea changes no answer, and bought no time. The maps of the lean network have odd sides, so each block's pool drops
+a row and a column, which its convolution need not compute: 11 % fewer FLOPs in a step of `fast` at 32 pixels, 15 % at
+24, 23 % at 16, for the same function. The steps took 1.03, 0.98 and 1.07 times as long (medians of 8, in turns, on two
+cores of an AMD EPYC of family 25): PyTorch can pad one side alone only by a copy, and computes the gradient of all that
+was padded."""
 
 
 def search(plan: Plan) -> list[str]:
