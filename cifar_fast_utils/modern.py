@@ -80,17 +80,6 @@ small_fast_180_hardest = replace(
     hardest=((0, 1.0), (3, 0.5), (8, 1.0)),
     tta_side=20,
 )
-# With what made `fast` as well, and more channels: all of the minute.
-small_fast_60_lookahead = replace(
-    small_fast_60_hardest,
-    name="small_fast_60_lookahead",
-    knots=((0, 1.0), (4, 0.07)),
-    bias_factor=16,
-    lookahead_every=5,
-    muon_momentum=0.8,
-    widths=(2, 8, 12),
-    hardest=((0, 1.0), (1, 0.7)),
-)
 # Ours, at full width, chosen in book/tried.md: to reach airbench94's accuracy for little more than half of its FLOPs.
 fast = replace(
     muon,
@@ -113,7 +102,6 @@ MODERN = {
         fast,
         small_fast_60,
         small_fast_60_hardest,
-        small_fast_60_lookahead,
         small_fast_180,
         small_fast_180_hardest,
     ]
