@@ -80,6 +80,19 @@ small_fast_180_hardest = replace(
     hardest=((0, 1.0), (3, 0.5), (8, 1.0)),
     tta_side=20,
 )
+# With what made `fast` as well, for all of their time.
+small_fast_60_ahead = replace(
+    small_fast_60_hardest,
+    name="small_fast_60_ahead",
+    epochs=5,
+    knots=((0, 1.0), (5, 0.07)),
+    bias_factor=16,
+    whiten_bias_epochs=1.875,
+    lookahead_every=5,
+    muon_momentum=0.8,
+    sides=((0, 16), (2, 20), (4, 24)),
+    hardest=((0, 1.0), (1, 0.7)),
+)
 # Ours, at full width, chosen in book/tried.md: to reach airbench94's accuracy for little more than half of its FLOPs.
 fast = replace(
     muon,
@@ -102,6 +115,7 @@ MODERN = {
         fast,
         small_fast_60,
         small_fast_60_hardest,
+        small_fast_60_ahead,
         small_fast_180,
         small_fast_180_hardest,
     ]
