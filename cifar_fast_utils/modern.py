@@ -93,6 +93,18 @@ small_fast_60_ahead = replace(
     sides=((0, 16), (2, 20), (4, 24)),
     hardest=((0, 1.0), (1, 0.7)),
 )
+small_fast_180_ahead = replace(
+    small_fast_180_hardest,
+    name="small_fast_180_ahead",
+    epochs=10,
+    knots=((0, 1.0), (10, 0.07)),
+    bias_factor=16,
+    whiten_bias_epochs=10 / 3,
+    lookahead_every=5,
+    muon_momentum=0.8,
+    sides=((0, 16), (4, 20), (8, 24)),
+    hardest=((0, 1.0), (3, 0.5)),
+)
 # Ours, at full width, chosen in book/tried.md: to reach airbench94's accuracy for little more than half of its FLOPs.
 fast = replace(
     muon,
@@ -118,6 +130,7 @@ MODERN = {
         small_fast_60_ahead,
         small_fast_180,
         small_fast_180_hardest,
+        small_fast_180_ahead,
     ]
 }
 """All of them but the leave-one-outs, by name."""
