@@ -80,7 +80,7 @@ small_fast_180_hardest = replace(
     hardest=((0, 1.0), (3, 0.5), (8, 1.0)),
     tta_side=20,
 )
-# With what made `fast` as well, for all of their time.
+# With what made `fast` as well, and an epoch more.
 small_fast_60_ahead = replace(
     small_fast_60_hardest,
     name="small_fast_60_ahead",

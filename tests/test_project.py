@@ -115,8 +115,10 @@ def test_the_readmes_results_are_the_recorded_ones() -> None:
             {
                 "small_fast_60": "small_fast_60_hardest",
                 "small_fast_60_hardest": "small_fast_60_hardest",
+                "small_fast_60_ahead": "small_fast_60_ahead",
                 "small_fast_180": "small_fast_180",
                 "small_fast_180_hardest": "small_fast_180_hardest",
+                "small_fast_180_ahead": "small_fast_180_ahead",
                 "airbench94": "fast",
                 "fast": "fast",
             },
@@ -161,7 +163,7 @@ def mean_tta(runs: list[dict[str, Any]]) -> float:
 
 
 def test_the_readme_holds_three_minutes_against_final() -> None:
-    runs, final = ledger("small_fast_180_hardest.jsonl"), ledger("final_small.jsonl")
+    runs, final = ledger("small_fast_180_ahead.jsonl"), ledger("final_small.jsonl")
     flops, of = (float(some[0]["flops"]) / 1e12 for some in (runs, final))
     devices = {run["device"] for run in final}
     ahead = [mean_tta(runs) - mean_tta([run for run in final if run["device"] == device]) for device in devices]
