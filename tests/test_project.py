@@ -48,7 +48,7 @@ def test_no_module_outgrows_a_few_screens() -> None:
 
 
 ORDER = [
-    "__init__", "errors", "fields", "recipe", "article", "files", "sources", "synthetic", "data", "device",
+    "__init__", "errors", "fields", "modern", "recipe", "article", "files", "sources", "synthetic", "data", "device",
     "augment", "host", "epochs", "layers", "whitening", "lean", "network", "graph", "optimiser", "last_seen",
     "evaluate", "run", "train", "record", "weights", "schema", "ledger", "plan", "check", "experiment",
     "ray_engine", "stats", "evidence", "tables", "shares", "lengths", "report", "beside", "plots", "info",
@@ -159,7 +159,7 @@ def test_the_readmes_gpu_is_the_recorded_one() -> None:
 
 
 def mean_tta(runs: list[dict[str, Any]]) -> float:
-    return statistics.mean(100 * float(run["tta_accuracy"]) for run in runs)
+    return statistics.fmean(100 * float(run["tta_accuracy"]) for run in runs)
 
 
 def test_the_readme_holds_three_minutes_against_final() -> None:
