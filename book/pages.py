@@ -174,9 +174,9 @@ can express.
 
 One idea changes no answer, and bought no time. The maps of the lean network have odd sides, so each block's pool
 drops a row and a column, which its convolution need not compute: 11 % fewer FLOPs in a step of `fast` at 32 pixels,
-15 % at 24, 23 % at 16, for the same function. The steps took 1.03, 0.98 and 1.07 times as long (medians of 8, in
-turns, on two cores of an AMD EPYC of family 25): PyTorch can pad one side alone only by a copy, and computes the
-gradient of all that was padded."""
+15 % at 24, 23 % at 16, for the same function. The steps took 1.03, 0.98 and 1.07 times as long (at full width in
+bfloat16, medians of 8, in turns, once, on two cores of an AMD EPYC of family 25; not in the ledger either): PyTorch
+can pad one side alone only by a copy, and computes the gradient of all that was padded."""
 
 
 def search(plan: Plan) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import re
 import sys
 import time
 from dataclasses import dataclass
@@ -119,6 +120,12 @@ def device_name(device: torch.device) -> str:
     if device.type == "mps":
         return f"{platform.processor()} GPU (mps)"
     return f"{processor()}, {os.cpu_count()} cores"
+
+
+def cores_of(name: str) -> int | None:
+    """The number of cores of a processor that `device_name` named; None for a GPU."""
+    cores = re.search(r"(\d+) cores?$", name)
+    return int(cores[1]) if cores else None
 
 
 def processor() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
+from .device import cores_of
 from .ledger import Record, Setting, setting_of
 from .plan import untested
 from .recipe import Recipe, from_dict
@@ -107,8 +107,8 @@ def crowded(record: Record, records: Iterable[Record]) -> bool:
     spans = [(*span(one), one["threads"]) for one in records if one is not record]
     beside = [(max(start, a), b, threads) for a, b, threads in spans if min(end, b) - max(start, a) >= 1]
     at_once = [record["threads"] + sum(threads for a, b, threads in beside if a <= now < b) for now, _, _ in beside]
-    cores = re.search(r"(\d+) cores?$", record["device"])
-    return bool(beside) and (cores is None or max(at_once) > int(cores[1]))
+    cores = cores_of(record["device"])
+    return bool(beside) and (cores is None or max(at_once) > cores)
 
 
 def rungs(records: Sequence[Record]) -> list[Rung]:

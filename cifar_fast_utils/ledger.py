@@ -27,11 +27,6 @@ class Setting(NamedTuple):
     device: str
     precision: str
 
-    @property
-    def on_cpu(self) -> bool:
-        """Whether the device is a processor: its name ends in its number of cores."""
-        return self.device.endswith(" cores")
-
 
 def setting_of(record: Record) -> Setting:
     """Where and on what the run was made."""

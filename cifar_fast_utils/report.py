@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .device import SCALES
+from .device import SCALES, cores_of
 from .evidence import Rung, by_setting, compare, rung, same_on_shared_seeds
 from .ledger import Record, Setting, read_folder
 from .lengths import lengths
@@ -136,7 +136,8 @@ def plan_tables(plan: Plan, records: Sequence[Record]) -> list[tuple[Setting, li
     tables = [
         (setting, rows(plan, theirs))
         for setting, theirs in by_setting(records).items()
-        if (setting.dataset, setting.scale) == (plan.dataset, plan.scale) and not (plan.gpu and setting.on_cpu)
+        if (setting.dataset, setting.scale) == (plan.dataset, plan.scale)
+        and not (plan.gpu and cores_of(setting.device))
     ]
     return [(setting, table) for setting, table in tables if any(row.rung for row in table)]
 

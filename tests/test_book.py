@@ -2,6 +2,7 @@
 
 import math
 import re
+import statistics
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import nbformat
 import pages
 import pytest
 
+from cifar_fast_utils.device import cores_of
 from cifar_fast_utils.ledger import read
 from cifar_fast_utils.plan import read_plan
 
@@ -133,6 +135,23 @@ def test_all_that_was_tried_is_told() -> None:
         for one in plan.tries:
             assert one.name not in made or f"| `{one.name}` " in text, one.name
     assert not [line for line in (ROOT / "book" / "report.md").read_text().splitlines() if "validation" in line]
+
+
+def test_what_is_told_of_the_ledger_is_in_it() -> None:
+    text = (ROOT / "book" / "tried.md").read_text(encoding="utf-8").replace("\n", " ")
+    results = ROOT / "book" / "results"
+    minute = [run["seconds"]["train"] for run in read([results / "small_fast_60_lookahead.jsonl"])[0]]
+    assert len(minute) == 10
+    assert f"took {statistics.median(minute):.0f} s on all images" in text
+    searches = read([*results.glob("tried_*.jsonl")])[0]
+    found: dict[bool, set[float]] = {True: set(), False: set()}
+    for run in searches:
+        if run["recipe"]["name"] == "reference":
+            found[cores_of(run["device"]) is None].add(100 * run["tta_accuracy"])
+    cpu, gpu = sorted(found[False]), sorted(found[True])
+    assert f"two cores had to come up to, {cpu[0]:.2f} and {cpu[1]:.2f} percent" in text
+    assert (len(cpu), len(gpu)) == (2, 6)
+    assert f"all six runs of airbench94 on the GPU ({gpu[0]:.2f} to {gpu[-1]:.2f})" in text
 
 
 def test_the_repositorys_address_is_the_same_everywhere() -> None:
