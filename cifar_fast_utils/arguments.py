@@ -43,6 +43,12 @@ def _positive(text: str) -> int:
     raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text}")
 
 
+def _seed(text: str) -> int:
+    if text.isdecimal() and int(text) < 2**32:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 2^32 - 1, not {text}")
+
+
 def _where(command: argparse.ArgumentParser) -> None:
     """What every command that trains can be told about where, and on what."""
     command.add_argument("--data", default="auto", help="auto, cifar10, synthetic or a FOLDER (%(default)s)")
@@ -68,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
                        "smoke: seconds, to try things; auto: full on a GPU, else small")  # fmt: skip
     train.add_argument("--epochs", type=float, help="another length; the schedule stretches with it")
     train.add_argument("--batch-size", type=int, help="another batch size")
-    train.add_argument("--seed", type=int, default=0, help="of everything random (%(default)s)")
+    train.add_argument("--seed", type=_seed, default=0, help="of everything random (%(default)s)")
     train.add_argument("--test-at-end", action="store_true", help="do not test after every epoch")
     train.add_argument("--json", type=Path, metavar="FILE", help="write the run's record")
     train.add_argument("--save", type=Path, metavar="FILE", help="write the weights, as safetensors")
@@ -83,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
     recipes = commands.add_parser("recipes", help="list the recipes, or show what differs between two")
     recipes.set_defaults(command="recipes")
     recipes.add_argument("--diff", nargs=2, metavar=("OLD", "NEW"), help="the fields that changed")
-    recipes.add_argument("--json", action="store_true", help="all of them, every field, as one JSON list")
+    recipes.add_argument("--json", action="store_true", help="those of the list, every field, as one JSON list")
 
     record = commands.add_parser("record", help="make the runs that a plan asks for and the ledger lacks")
     record.set_defaults(command="record")

@@ -138,6 +138,13 @@ def apply(choices: Choices, padded: Tensor, cutout: int, side: int = SIZE) -> Te
     return out
 
 
+def steps_in_epoch(recipe: Recipe, n: int) -> int:
+    """How many whole batches n training images make. Raises `UserError` if they are fewer than one."""
+    if n < recipe.batch_size:
+        raise UserError(f"a batch of {recipe.batch_size} is larger than the data: {n} training images")
+    return n // recipe.batch_size
+
+
 def batches(
     padded: Tensor, labels: Tensor, recipe: Recipe, generator: torch.Generator, mirrored: Tensor | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -146,12 +153,10 @@ def batches(
     `mirrored` as in `draw`. The last, smaller batch is dropped.
     Raises `UserError` if the data holds less than one batch.
     """
-    n = len(labels)
-    if n < recipe.batch_size:
-        raise UserError(f"a batch of {recipe.batch_size} is larger than the data: {n} training images")
+    n, steps = len(labels), steps_in_epoch(recipe, len(labels))
     side = padded.shape[1] - 2 * recipe.pad
     choices = draw(recipe, n, generator, mirrored, side)
     images = apply(choices, padded, recipe.cutout, side)
     labels = labels[torch.cat([part for part, _ in choices.crop])]
-    for part in torch.split(choices.order, recipe.batch_size)[: n // recipe.batch_size]:
+    for part in torch.split(choices.order, recipe.batch_size)[:steps]:
         yield images.index_select(0, part).permute(0, 3, 1, 2), labels.index_select(0, part)

@@ -186,9 +186,10 @@ def bench(repeats: int) -> dict[str, float | str]:
     grouped, loaded = (IMAGES / (epochs[side] + once[side] / EPOCHS) for side in ("in groups", "DataLoader"))
     figures |= {
         "augment_images_per_second": grouped, "loader_images_per_second": loaded, "augment_speedup": grouped / loaded,
+        "loader_workers": host.WORKERS,
     }  # fmt: skip
     print(f"augment_speedup {grouped / loaded:6.2f}  an epoch of 50,000 images to batches, in groups: {grouped:,.0f} "
-          f"images/s; DataLoader, 2 workers: {loaded:,.0f} images/s")  # fmt: skip
+          f"images/s; DataLoader, {host.WORKERS} workers: {loaded:,.0f} images/s")  # fmt: skip
 
     help_command = [sys.executable, "-m", "cifar_fast_utils", "--help"]
     answer = median_seconds({"--help": lambda: subprocess.run(help_command, check=True, capture_output=True)}, repeats)

@@ -30,12 +30,13 @@ def beside(run: Record, records: Sequence[Record]) -> str:
         if book:
             low, high = single_runs(book.interval)
             span = f"{low:.2f} to {high:.2f}" if math.isfinite(low) else ""
-            said = "" if not span else "within" if low <= points <= high else "below" if points < low else "above"
+            said = ["within" if low <= points <= high else "below" if points < low else "above"] if span else []
             first = book.records[0]
             if setting_of(first) == ours and book.threads == run["threads"] and book.timed:
-                said += f", {run['seconds']['train'] / book.seconds('train'):.2f} × the time"
+                said.append(f"{run['seconds']['train'] / book.seconds('train'):.2f} × the time")
             seconds = unless_nan(book.seconds("train"), ".1f")
-            lines.append(["book", where(first), str(book.n), f"{book.interval.mean:.2f}", span, seconds, said])
+            on = where({**first, "threads": book.threads})
+            lines.append(["book", on, str(book.n), f"{book.interval.mean:.2f}", span, seconds, ", ".join(said)])
     if len(lines) == 1:
         return f"No recorded run is comparable with yours: the book holds none of {of}."
     head = ["run", "on", "n", "accuracy", "19 of 20 runs", "train s", "yours is"]

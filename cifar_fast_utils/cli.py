@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from . import commands
 from .arguments import parser
@@ -39,7 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = _out_of_memory(error)
         if where is None:
             raise
-        return _fail(f"{where} is out of memory: lower --batch-size, or take --scale small")
+        smaller = (
+            "lower --batch-size, or take --scale small"
+            if chosen.command == "train"
+            else "close what else runs here, or give it less to do"
+        )
+        return _fail(f"{where} is out of memory: {smaller}")
     return 0
 
 
@@ -53,7 +59,9 @@ def _out_of_memory(error: BaseException) -> str | None:
 
     if isinstance(error, torch.OutOfMemoryError):
         return "the GPU"
-    return "this machine" if isinstance(error, MemoryError) or "can't allocate memory" in str(error) else None
+    said = ("can't allocate memory", "not enough memory", "MPS backend out of memory")  # Linux, Windows, Apple's GPUs
+    here = isinstance(error, MemoryError) or any(words in str(error) for words in said)
+    return "this machine" if here else None
 
 
 def _train(chosen: argparse.Namespace) -> None:
@@ -87,6 +95,11 @@ def _train(chosen: argparse.Namespace) -> None:
     scale = choose_scale(chosen.scale, device)
     commit = current_commit()
     dataset = load(chosen.data, quiet=chosen.quiet)
+
+    def show(row: dict[str, Any]) -> None:
+        with tqdm.external_write_mode():
+            print(table_row(row), flush=True)  # at once, in a pipe too
+
     print(f"{recipe.name} on {dataset.name}, {scale.name} scale, seed {chosen.seed}\n\n{TABLE_HEAD}", flush=True)
     try:
         run = train(
@@ -98,7 +111,7 @@ def _train(chosen: argparse.Namespace) -> None:
             seed=chosen.seed,
             test_each_epoch=not chosen.test_at_end,
             progress=not chosen.quiet,
-            on_epoch=lambda row: tqdm.write(table_row(row)),
+            on_epoch=show,
         )
     except Stopped as stopped:
         last = stopped.run.history[-1:]

@@ -37,7 +37,10 @@ def record(chosen: argparse.Namespace) -> None:
 
         engine = OnRay(job)
     if chosen.list:
-        for recipe, seed in to_do(plan, dataset, read_folder(ledger.parent)[0], engine.setting()):
+        records, damaged = read_folder(ledger.parent)
+        for line in damaged:
+            print(f"skipped {line}", file=sys.stderr)
+        for recipe, seed in to_do(plan, dataset, records, engine.setting()):
             print(f"{recipe.name} seed {seed}")
         return
     made = carry_out(plan, ledger, dataset, engine, progress=not chosen.quiet)
@@ -64,13 +67,15 @@ def report(chosen: argparse.Namespace) -> None:
         print(text, end="")
     if chosen.plots:
         from .ledger import read_folder
+        from .plan import VALIDATION
         from .plots import evidence_figures
 
+        records = [record for record in read_folder(chosen.folder)[0] if not record["dataset"].endswith(VALIDATION)]
         try:
             chosen.plots.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot write {chosen.plots}: {error.strerror or error}") from error
-        for name, figure in evidence_figures(read_folder(chosen.folder)[0]).items():
+        for name, figure in evidence_figures(records).items():
             with whole(chosen.plots / f"{name}.svg") as temporary:
                 figure.savefig(temporary, format="svg")
             print(f"plot: {chosen.plots / name}.svg")

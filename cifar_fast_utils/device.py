@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import re
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -118,7 +119,7 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
     if device.type == "mps":
-        return f"{platform.processor()} GPU (mps)"
+        return f"{processor()} GPU (mps)"
     return f"{processor()}, {os.cpu_count()} cores"
 
 
@@ -141,6 +142,11 @@ def processor() -> str:
             if "cpu family" in about and "model" in about:
                 return f"{about['model name']} (family {about['cpu family']}, model {about['model']})"
             return about["model name"]
+        parts = [about[key] for key in ("CPU implementer", "CPU part", "CPU variant") if key in about]
+        return " ".join([platform.machine(), *parts])  # ARM's processors have numbers in place of names
+    if sys.platform == "darwin":
+        ask = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
     return platform.processor() or platform.machine()
 
 

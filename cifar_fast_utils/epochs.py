@@ -19,7 +19,9 @@ def epochs_of(
 ) -> Batches:
     """Shrink, normalise and pad once; each call of what is returned gives one epoch of augmented batches.
 
-    Given the numbers of some images, on the device, it is a pass over these alone.
+    Images: uint8 (n, 32, 32, 3); labels: (n,), or any other numbers of the images. A batch: images (b, 3, side, side)
+    and their labels (b,). Given the numbers of some images, (m,), it is a pass over these alone; the host's DataLoader
+    passes over all. Raises `UserError`, on the device at the first batch, if the images make none.
     """
     if recipe.augment_on == "host":
         generator = torch.Generator().manual_seed(seed)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from .errors import UserError
 
@@ -75,7 +76,8 @@ class Recipe:
     whiten_stride: int = later(1)
     """2: the lean network whitens patches that do not overlap, for half as many places in height and in width."""
     whiten_bias_epochs: float = later(0.0)
-    """For how long the bias of the lean network's whitening is trained; afterwards it is fixed as well."""
+    """For how many epochs the bias of the lean network's whitening is trained: each pass that begins before that is
+    over does so to its end. Afterwards it is fixed as well."""
     norm_momentum: float = later(0.1)
     """How far the running statistics move towards the batch's at each step."""
     norm_eps: float = later(1e-5)
@@ -114,6 +116,10 @@ class Recipe:
         epochs = [epoch for epoch, _ in self.knots]
         sides, shares, frozen = ([what for _, what in pairs] for pairs in (self.sides, self.hardest, self.frozen))
         for wrong, why in (
+            *(
+                (getattr(self, name) not in words, f"{name} is one of {', '.join(words)}, not {getattr(self, name)!r}")
+                for name, words in _words().items()
+            ),
             (not 0 < self.epochs < math.inf, f"epochs must be more than 0 and finite, not {self.epochs:g}"),
             (self.batch_size < 1, f"the batch size must be at least 1, not {self.batch_size}"),
             (
@@ -140,7 +146,7 @@ class Recipe:
             ),
             (
                 self.augment_on == "host" and self.self_distillation != 0,
-                "self-distillation needs the images' numbers, which the device alone knows",
+                "self-distillation goes with augmentation on the device",
             ),
             (self.augment_on == "host" and shares != [1], "the hardest can be chosen on the device only"),
             (
@@ -148,6 +154,10 @@ class Recipe:
                 f"0 to 2 blocks of the lean network can be frozen, never fewer than before: {frozen}",
             ),
             (not 0 <= self.jitter < 1, f"the jitter is a share from 0 to below 1, not {self.jitter:g}"),
+            (self.augment_on == "host" and self.flip == "alternate", "flips alternate on the device only"),
+            (self.augment_on == "host" and sides != [32], "images are shrunk on the device only"),
+            (self.network == "lean" and not self.whiten, "the lean network begins with the whitening"),
+            (not 0 <= self.cutout <= 32, f"the cutout is 0 to 32 pixels a side, not {self.cutout}"),
             (self.augment_on == "host" and self.jitter != 0, "brightness and contrast are jittered on the device only"),
             (
                 len(self.widths) != 3 or min(self.widths, default=0) < 1,
@@ -165,6 +175,11 @@ class Recipe:
                 raise UserError(f"recipe '{self.name}': {why}")
 
     @property
+    def looks_back(self) -> bool:
+        """Whether a training keeps account of what the network said when it last saw each image."""
+        return self.self_distillation > 0 or any(share < 1 for _, share in self.hardest)
+
+    @property
     def digest(self) -> str:
         """Twelve hex digits that change with any field but the name; a later one counts only where it is used."""
         content = {
@@ -177,6 +192,13 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Every field and the digest, ready for `json.dumps`."""
         return {"name": self.name, "digest": self.digest, **asdict(self)}
+
+
+@functools.cache
+def _words() -> dict[str, tuple[str, ...]]:
+    """The fields that take one of a few words, with these."""
+    kinds = get_type_hints(Recipe)
+    return {name: get_args(kind) for name, kind in kinds.items() if get_origin(kind) is Literal}
 
 
 def from_dict(content: Mapping[str, Any]) -> Recipe:

@@ -18,6 +18,7 @@ def whole(path: Path) -> Iterator[Path]:
     The temporary name ends as the real one does, for libraries that go by it. Raises `UserError`, in one line, where
     the disk is full, the folder is missing or may not be written to.
     """
+    _refuse(path)
     temporary: Path | None = None
     try:
         handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
@@ -35,12 +36,16 @@ def whole(path: Path) -> Iterator[Path]:
 
 def check_writable(path: Path) -> None:
     """Raise `UserError` now if `whole(path)` would fail later, for instance after an hour's training."""
-    if path.is_dir():
-        raise UserError(f"cannot write {path}: it is a folder")
+    _refuse(path)
     try:
         tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _refuse(path: Path) -> None:
+    if path.exists() and not path.is_file():  # a device that was replaced, /dev/null say, would be gone
+        raise UserError(f"cannot write {path}: it is {'a folder' if path.is_dir() else 'no ordinary file'}")
 
 
 def _umask() -> int:

@@ -27,10 +27,11 @@ def lengths(records: Sequence[Record], target: float) -> str:
         if len(rungs) > 1:
             means = [rung.interval.mean for rung in rungs]
             cells = [f"`{name}`", ", ".join(f"{rung.recipe.epochs:g}" for rung in rungs), f"{max(means):.2f}"]
-            for quantity in ([r.seconds("train") for r in rungs], [r.flops / 1e15 for r in rungs]):
+            seconds, flops = [rung.seconds("train") for rung in rungs], [rung.flops / 1e15 for rung in rungs]
+            for quantity, digits in ((seconds, ".1f"), (flops, ".3g")):
                 reached = at_target(means, quantity, 100 * target)
                 out = "not reached" if max(means) < 100 * target else "under the shortest"
-                cells.append(out if reached is None else unless_nan(reached, ".3g"))
+                cells.append(out if reached is None else unless_nan(reached, digits))
             lines.append(cells)
     if not lines:
         return ""
@@ -48,6 +49,8 @@ def at_target(means: Sequence[float], quantity: Sequence[float], target: float) 
 
     Where the shortest length is above the target already, nothing is known of shorter ones: None as well.
     """
+    if means[0] > target:
+        return None
     for (low, a), (high, b) in itertools.pairwise(zip(means, quantity, strict=True)):
         if low <= target <= high:
             return a if low == high else a + (b - a) * (target - low) / (high - low)

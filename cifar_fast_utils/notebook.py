@@ -7,6 +7,7 @@ hardly at all, which is how the tests run it. `CIFAR_FAST_SCALE` sets the scale 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -172,7 +173,10 @@ def results_folder() -> Path:
 
 def recorded() -> list[Record]:
     """All the recorded runs of the book."""
-    return read_folder(results_folder())[0]
+    records, damaged = read_folder(results_folder())
+    for line in damaged:
+        print(f"skipped {line}", file=sys.stderr)
+    return records
 
 
 def evidence(*rungs: str, plan: str | None = None) -> None:
@@ -185,7 +189,7 @@ def evidence(*rungs: str, plan: str | None = None) -> None:
     records = recorded()
     for path in sorted(results_folder().glob(f"{plan or '*'}.toml")):
         found = read_plan(path)
-        if plan is None and found.compare == "none":
+        if found.search or (plan is None and found.compare == "none"):
             continue
         for setting, table in plan_tables(found, records):
             recorded_rows = [k for k, row in enumerate(table) if row.rung]

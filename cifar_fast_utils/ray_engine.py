@@ -18,7 +18,7 @@ class OnRay:
 
     Each run gets as many CPUs as the job has threads (1 if it does not say), and a GPU if it trains on one. Every node
     needs this package. The setting is that of the node that happens to answer: let them be alike. Raises `UserError`
-    without Ray.
+    without Ray, and where no node has what a run needs.
     """
 
     def __init__(self, job: Job) -> None:
@@ -29,20 +29,25 @@ class OnRay:
         if not ray.is_initialized():
             ray.init(include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
         threads = job.threads or 1
-        gpus = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]
-        on_gpu = job.device == "cuda" or (job.device == "auto" and gpus >= 1)
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        gpus = any(node.get("GPU", 0) >= 1 for node in nodes)
+        on_gpu = job.device == "cuda" or (job.device == "auto" and gpus)
+        if not any(node.get("CPU", 0) >= threads and node.get("GPU", 0) >= int(on_gpu) for node in nodes):
+            raise UserError(f"no node of the Ray cluster has {threads} CPUs{' and a GPU' if on_gpu else ''}")
         needs = ray.remote(num_cpus=threads, num_gpus=int(on_gpu))
-        self.ray, self.job = ray, ray.put(replace(job, threads=threads))
+        self.ray, self.job = ray, replace(job, threads=threads)
         self.remote_run, self.remote_setting = needs(_run), needs(_setting)
 
     def setting(self) -> Setting:
         """Where the runs will be made: a node is asked."""
         found: Setting = self._get(self.remote_setting.remote(self.job))
+        self.job = replace(self.job, precision=found.precision)  # chosen once, not by each worker anew
         return found
 
     def runs(self, work: Work, tick: Tick) -> Iterator[Record]:
         """The records of the work, as they come in."""
-        waiting = {self.remote_run.remote(self.job, recipe, seed): recipe for recipe, seed in work}
+        job = self.ray.put(self.job)
+        waiting = {self.remote_run.remote(job, recipe, seed): recipe for recipe, seed in work}
         while waiting:
             (done,), _ = self.ray.wait(list(waiting))
             record: Record = self._get(done)

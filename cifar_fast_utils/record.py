@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from . import __version__
 from .files import whole
 from .run import Run
@@ -20,8 +22,6 @@ def to_record(run: Run, commit: str | None) -> dict[str, Any]:
     `cold`; `flops` are counted, forward and backward, over all training steps; `epochs` and `recipe` are as trained;
     `commit` is null outside a git checkout of the package.
     """
-    import torch
-
     return {
         "recipe": run.recipe.to_dict(),
         "scale": run.scale,

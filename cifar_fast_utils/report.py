@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from .ledger import Record, Setting, read_folder
 from .lengths import lengths
 from .plan import VALIDATION, Plan, read_plan
 from .recipe import Recipe
-from .shares import shares_table
+from .shares import read_shares, shares_table
 from .stats import Difference, holm, interval, p_at_least, p_not_below, verdict
 from .tables import markdown, unless_nan
 from .train import recipe_at
@@ -122,8 +121,10 @@ def goal_of(plan: Plan, rows: Sequence[Row]) -> tuple[str, Callable[[Rung], floa
     if plan.target is not None:
         goal = 100 * plan.target
         return f"p of {goal:.4g}%", lambda rung: p_at_least(rung.points, goal)
+    names = [*plan.rungs, *(one.name for one in plan.tries)]
+    trained = {name: recipe_at(SCALES[plan.scale], recipe) for name, recipe in zip(names, plan.recipes(), strict=True)}
     for row in rows:
-        if (old := row.rung) and row.recipe.name == plan.target_rung:
+        if plan.target_rung and (old := row.rung) and row.recipe == trained[plan.target_rung]:
             return (
                 f"p of `{plan.target_rung}` − {plan.worth:g}",
                 lambda rung: math.nan if rung is old else p_not_below(rung.points, old.points, plan.worth),
@@ -176,14 +177,16 @@ def findings(rows: Sequence[Row]) -> str:
 PREFACE = """\
 # What was found
 
-Written by `cifar-fast report` from the recorded runs and their plans alone. A verdict comes from Welch's test, with
-Holm's correction over its table: *better* or *worse* where chance explains the difference less than 1 time in 20; *no
+Written by `cifar-fast report` from the recorded runs and their plans alone. A verdict comes from Welch's test, or from
+a paired one where two recipes train the same network and differ in the test alone, with Holm's correction over the
+table: *better* or *worse* where two recipes of equal accuracy would differ as much less than 1 time in 20; *no
 difference larger than x shown* where the 95% interval leaves no room for one that matters; else *too few runs*, with
-about as many as would tell.
+about how many on each side would find the smallest difference that matters to the plan, 4 times in 5. The intervals
+are not corrected, so one may leave out zero and the verdict still be *too few runs*.
 
-Seconds stand where a recipe has runs whose GPU, or as many cores as they have threads, was theirs alone. Most runs on
-CPUs had one thread and a neighbour on the other core, and some had other work beside them, so their seconds are not
-for comparing. Where the time of a run goes was measured by itself, with nothing beside it, further down."""
+Seconds stand where a recipe has runs whose GPU, or as many cores as they have threads, no other run of the table had
+a part of. Runs with fewer threads than their machine has cores mostly had a neighbour on the others: compare their
+FLOPs, not their seconds."""
 KINDS = {
     "better": "Better, beyond what chance explains",
     "worse": "Worse, beyond what chance explains",
@@ -213,7 +216,7 @@ def report(folder: Path, target: float = 0.94) -> str:
         if parts[-1].startswith("##"):
             parts.append(f"No runs of `{path.name}` yet.")
     for path in sorted(folder.glob("shares*.json")):
-        parts += ["## Where the time goes", shares_table(json.loads(path.read_text(encoding="utf-8")))]
+        parts += ["## Where the time goes", shares_table(read_shares(path))]
     for setting, theirs in by_setting(records).items():
         if found := lengths(theirs, target):
             parts += [f"## Time to {target:.1%}", f"{where(setting)}.", found]

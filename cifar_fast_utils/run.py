@@ -30,7 +30,8 @@ class Run:
     flops: int
     """Counted floating-point operations of all training steps, forward and backward."""
     history: list[dict[str, float | None]] = field(default_factory=list)
-    """Per epoch: epoch, rate, train_loss, train_accuracy, test_accuracy, seconds on the train clock so far."""
+    """Per pass over the images, or over the hardest of them: epoch, rate, train_loss, train_accuracy, test_accuracy,
+    seconds on the train clock so far."""
     seconds: dict[str, float] = field(default_factory=dict)
     """The clocks: train, train_eval, cold."""
     accuracy: float | None = None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import statistics
 from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,8 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from .augment import steps_in_epoch
 from .data import Dataset
 from .device import PRECISIONS, Scale, device_name, keep_freed_memory
+from .errors import UserError
 from .evaluate import evaluate
 from .network import build_network
 from .optimiser import build_average, build_optimiser, set_rate
@@ -51,7 +55,7 @@ def shares_of(
 
     dtype = PRECISIONS[precision]
     images, labels = dataset.train_images.to(device), dataset.train_labels.to(device)
-    steps_per_epoch = len(labels) // recipe.batch_size
+    steps_per_epoch = steps_in_epoch(recipe, len(labels))
     preparing, next_epoch = timed(lambda: epochs_of(recipe, images, labels, 0, dtype))
     whitening, filters = timed(lambda: whitening_layer(recipe, images))
     network = build_network(recipe, width, precision, filters).to(device)
@@ -100,6 +104,18 @@ def measure(
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "rungs": rungs,
     }
+
+
+def read_shares(path: Path) -> dict[str, Any]:
+    """What `cifar-fast shares --json` wrote. Raises `UserError` where the file is missing or holds something else."""
+    try:
+        figures: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        shares_table(figures)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
+        raise UserError(f"{path} does not hold what `cifar-fast shares --json` writes") from None
+    return figures
 
 
 def shares_table(figures: dict[str, Any]) -> str:

@@ -182,7 +182,7 @@ def _frames(rng: np.random.Generator, scenes: Floats) -> NDArray[np.uint8]:
 def _images(rng: np.random.Generator, n: int, frames: int) -> tuple[Tensor, Tensor]:
     """n images and labels in random order, `frames` of each scene."""
     scenes = -(-n // (frames * len(CLASSES))) * len(CLASSES)  # A whole number for each class.
-    labels = np.arange(scenes) % len(CLASSES)
+    labels = np.arange(scenes, dtype=np.int64) % len(CLASSES)
     rendered = np.concatenate([_scenes(rng, labels[i : i + CHUNK]) for i in range(0, scenes, CHUNK)])
     photographs = np.concatenate([_frames(rng, rendered) for _ in range(frames)])
     order = rng.permutation(n)

@@ -51,7 +51,7 @@ def whitening_layer(recipe: Recipe, images: Tensor) -> Tensor | None:
 
 def progress_bar(images: int, shown: bool) -> tqdm[NoReturn]:
     """A bar over all the images to be trained on; where it cannot overwrite itself, a line every ten seconds."""
-    every = 0.2 if sys.stderr.isatty() else 10.0
+    every = 0.2 if sys.stderr.isatty() or "ipykernel" in sys.modules else 10.0
     return tqdm(total=images, unit="image", unit_scale=True, disable=not shown, leave=False, mininterval=every)
 
 
@@ -74,12 +74,16 @@ def training_step(
     rate: float,
     loss_scale: float,
     images: Tensor,
-    labels: Tensor,
+    target: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """One step of the optimiser on a batch; its mean loss and its logits (b, 10), on the device."""
+    """One step of the optimiser on a batch; its mean loss and its logits (b, 10), on the device.
+
+    Images: normalised, (b, 3, side, side). Target: labels (b,) or probabilities (b, 10). The loss is multiplied by
+    `loss_scale` for the gradients alone.
+    """
     set_rate(optimiser, rate)
     logits = network(images)
-    loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+    loss = F.cross_entropy(logits, target, label_smoothing=recipe.label_smoothing)
     optimiser.zero_grad()
     (loss * loss_scale).backward()
     optimiser.step()
@@ -119,7 +123,7 @@ def train(
 
     `test_each_epoch` also tests after every epoch, off all clocks; `on_epoch` gets each row of the history.
     Raises `UserError` for what the data or the machine cannot do and for a loss that is no longer a number, `Stopped`
-    on Ctrl-C.
+    on Ctrl-C between the first step and the last.
     """
     keep_freed_memory()
     on = choose_device(device)
@@ -128,9 +132,7 @@ def train(
     size = scale if isinstance(scale, Scale) else choose_scale(scale, on)
     recipe, data = recipe_at(size, recipe), data_at(size, dataset)
     n, batch_size = len(data.train_labels), recipe.batch_size
-    if n < batch_size:
-        raise UserError(f"a batch of {batch_size} is larger than the data: {n} training images")
-    steps_per_epoch = n // batch_size
+    steps_per_epoch = augment.steps_in_epoch(recipe, n)
     steps = max(1, round(recipe.epochs * steps_per_epoch))
     run = Run(
         recipe=recipe,
@@ -162,7 +164,7 @@ def train(
         optimiser = build_optimiser(network, recipe, loss_scale)
         average = build_average(network, recipe)
         lookahead = Lookahead(network) if recipe.lookahead_every else None
-        last_seen = LastSeen(labels) if len(recipe.hardest) > 1 or recipe.self_distillation else None
+        last_seen = LastSeen(labels) if recipe.looks_back else None
         test = partial(answers, images=test_images, shift=recipe.tta_shift, smaller=smaller)
         losses, correct = torch.zeros(2, steps, device=on)
     step = 0

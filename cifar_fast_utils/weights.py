@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .augment import SIZE, normalise, shrink
 from .errors import UserError
-from .evaluate import logits_of
+from .evaluate import answers
 from .files import whole
 from .network import new_network
 from .recipe import Recipe, from_dict
@@ -56,7 +56,7 @@ def load_network(path: Path) -> tuple[nn.Module, Recipe, tuple[str, ...]]:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except SafetensorError:
         raise UserError(f"{path} is not a whole safetensors file") from None
-    except (KeyError, ValueError, RuntimeError):
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, UserError):
         raise UserError(f"{path} does not hold a network saved by `cifar-fast train --save`") from None
 
 
@@ -71,15 +71,17 @@ def read_picture(path: Path) -> Tensor:
             small = ImageOps.fit(upright, (SIZE, SIZE), Image.Resampling.BICUBIC)
     except UnidentifiedImageError:
         raise UserError(f"{path} is not a picture that Pillow can read") from None
-    except (OSError, Image.DecompressionBombError) as error:
+    except Exception as error:  # damaged bytes make Pillow raise almost anything
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
     return torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8).view(SIZE, SIZE, 3)
 
 
 def predict(network: nn.Module, pictures: Tensor, recipe: Recipe) -> Tensor:
-    """The probabilities (n, 10) that a network of this recipe gives to uint8 images (n, 32, 32, 3)."""
-    images = normalise(shrink(pictures, recipe.test_side)).permute(0, 3, 1, 2)
-    logits = logits_of(network, images)
-    if recipe.tta:
-        logits = (logits + logits_of(network, images, mirror=True)) / 2
-    return logits.softmax(1)
+    """The probabilities (n, 10) that a network gives to uint8 images (n, 32, 32, 3), seen as in its test."""
+
+    def view(side: int) -> Tensor:
+        return normalise(shrink(pictures, side)).permute(0, 3, 1, 2)
+
+    smaller = view(recipe.tta_side) if recipe.tta_side else None
+    logits, views = answers(network, view(recipe.test_side), recipe.tta, recipe.tta_shift, smaller)
+    return (logits if views is None else views).softmax(1)

@@ -36,7 +36,9 @@ def patch_covariance(images: Tensor, size: int = 3) -> Tensor:
 
 def eigenpatches(covariance: Tensor, channels: int = 3) -> tuple[Tensor, Tensor]:
     """Eigenvalues (d,), largest first, and eigenvectors as patches (d, channels, size, size) of a covariance (d, d)."""
-    values, vectors = torch.linalg.eigh(covariance)
+    on = covariance.device
+    where = covariance.cpu() if on.type == "mps" else covariance  # older versions of PyTorch have no eigh there
+    values, vectors = (part.to(on) for part in torch.linalg.eigh(where))
     size = round((len(values) // channels) ** 0.5)
     return values.flip(0), vectors.T.flip(0).reshape(-1, channels, size, size)
 

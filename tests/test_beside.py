@@ -51,3 +51,14 @@ def test_19_of_20_new_runs_fall_within() -> None:
     assert inside / len(draws) == pytest.approx(0.95, abs=0.01)
     half = scipy.stats.t.ppf(0.975, 1) * math.sqrt(2) * math.sqrt(1.5)
     assert single_runs(interval([93.0, 95.0])) == pytest.approx((94 - half, 94 + half))
+
+
+def test_a_single_run_of_the_same_machine_is_compared_by_its_time_alone() -> None:
+    yours = record("final", 7, 0.863, seconds={"train": 5.0, "train_eval": 6.0, "cold": 7.0})
+    assert beside(yours, BOOK[:1]).splitlines()[-1].split("|")[7].strip() == "0.50 × the time"
+
+
+def test_the_threads_shown_are_those_of_the_seconds_shown() -> None:
+    more = [{**record("final", 10 + seed, 0.86), "threads": 1} for seed in range(2)]
+    book = beside(record("final", 7, 0.863), more + BOOK).splitlines()[-1]
+    assert [cell.strip() for cell in book.split("|")[2:4]] == ["a machine, float32, 2 threads", "7"]

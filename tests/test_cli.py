@@ -143,6 +143,10 @@ def test_unknown_names(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean" in refused(capsys, "recipes", "--diff", "final", "whitenning")
     assert "no scale is called 'tiny'" in refused(capsys, "train", "--scale", "tiny", "--data", "synthetic")
     assert "invalid choice: 'trian'" in refused(capsys, "trian")
+    for seed in ("-1", "1.5", "9" * 20):
+        assert f"--seed: must be a whole number from 0 to 2^32 - 1, not {seed}" in refused(
+            capsys, "train", "--seed", seed
+        )
     assert "invalid float value: 'ten'" in refused(capsys, "train", "--epochs", "ten")
 
 
@@ -239,6 +243,8 @@ def test_a_loss_that_is_no_number(
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "the GPU is out of memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "this machine is out of memory"),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), "this machine is out of memory"),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), "this machine is out of memory"),
         (MemoryError(), "this machine is out of memory"),
     ],
 )

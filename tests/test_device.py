@@ -1,4 +1,7 @@
+import io
+import platform
 import re
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -95,3 +98,17 @@ def test_a_processors_name_tells_its_generation() -> None:
         pytest.skip("this processor has no family and model")
     name, family, model = (match.group(1) for match in found.values() if match)
     assert d.processor() == f"{name} (family {family}, model {model})"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux says of the processor")
+def test_arm_processors_have_numbers_for_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "processor\t: 0\nCPU implementer\t: 0x41\nCPU variant\t: 0x1\nCPU part\t: 0xd40\n"
+    monkeypatch.setattr("builtins.open", lambda *_: io.StringIO(said + "\nprocessor\t: 1\nCPU part\t: 0xd41\n"))
+    assert d.processor() == f"{platform.machine()} 0x41 0xd40 0x1"
+
+
+def test_apples_processors_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(subprocess, "run", lambda ask, **_: subprocess.CompletedProcess(ask, 0, "Apple M3 Max\n"))
+    assert d.processor() == "Apple M3 Max"
+    assert d.device_name(torch.device("mps")) == "Apple M3 Max GPU (mps)"

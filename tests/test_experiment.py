@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -198,6 +199,11 @@ def test_a_ray_cluster_makes_the_same_runs(plan: Path, tiny: Dataset, tmp_path: 
     here, there = tmp_path / "plan.jsonl", tmp_path / "ray" / "plan.jsonl"
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
+        with pytest.raises(UserError, match="no node of the Ray cluster has 99 CPUs"):
+            OnRay(replace(job(tiny), threads=99))
+        engine = OnRay(replace(job(tiny), precision="auto"))
+        assert engine.setting() == Here(replace(job(tiny), precision="auto")).setting()
+        assert engine.job.precision == engine.setting().precision  # chosen once, for all workers
         engine = OnRay(job(tiny))
         assert engine.setting() == Here(job(tiny)).setting()
         assert carry_out(read_plan(plan), there, tiny, engine, progress=False) == 4

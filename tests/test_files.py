@@ -46,3 +46,12 @@ def test_where_nothing_can_be_written_is_known_beforehand(tmp_path: Path) -> Non
         check_writable(tmp_path / "no" / "new.json")
     with pytest.raises(UserError, match="it is a folder"):
         check_writable(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="a device that this system lacks")
+def test_a_device_is_not_replaced_by_a_file() -> None:
+    with pytest.raises(UserError, match="no ordinary file"):
+        check_writable(Path("/dev/null"))
+    with pytest.raises(UserError, match="no ordinary file"), whole(Path("/dev/null")):
+        raise AssertionError("not reached")
+    assert not Path("/dev/null").is_file()

@@ -1,5 +1,6 @@
 """What the years after the article brought, each against a plain version of its own."""
 
+import functools
 import itertools
 from dataclasses import asdict, replace
 from typing import Any
@@ -33,7 +34,9 @@ from cifar_fast_utils.optimiser import (
     settle,
 )
 from cifar_fast_utils.recipe import Recipe, from_dict, get, with_epochs
-from cifar_fast_utils.train import count_flops, epochs_of, train
+from cifar_fast_utils.train import count_flops, epochs_of
+
+train = functools.partial(module.train, device="cpu")  # where the tests' own tensors are
 
 AIRBENCH = get("airbench94")
 
@@ -347,6 +350,15 @@ def test_passes_over_the_hardest_make_up_the_same_number_of_steps(
     assert with_epochs(recipe, 6).hardest == ((0, 1), (2, 0.5), (4, 1))
 
 
+def test_a_recipe_cut_so_short_that_it_takes_the_hardest_from_the_start(tiny: Dataset) -> None:
+    recipe = replace(AIRBENCH, batch_size=256, hardest=((0, 1), (3, 0.5)))
+    short = with_epochs(recipe, 1)
+    assert short.hardest == ((0, 0.5),)
+    assert [one.looks_back for one in (recipe, short, AIRBENCH)] == [True, True, False]
+    run = train(short, tiny, scale=Scale("narrow", 4), progress=False)
+    assert [row["epoch"] for row in run.history] == [0.5, 1.0]
+
+
 def test_frozen_blocks_stay_as_they_are_and_have_settled_by_then(
     tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -463,7 +475,7 @@ def test_a_pass_over_some_images_flips_them_as_it_would_among_all(tiny: Dataset)
         ({"frozen": ((0, 0), (1, 3))}, "0 to 2 blocks of the lean network can be frozen"),
         ({"network": "resnet9", "frozen": ((0, 0), (1, 1))}, "0 to 2 blocks of the lean network can be frozen"),
         ({"self_distillation": 1.0}, "self-distillation is a share from 0 to below 1"),
-        ({"self_distillation": 0.5, "augment_on": "host"}, "the device alone knows"),
+        ({"self_distillation": 0.5, "augment_on": "host"}, "goes with augmentation on the device"),
         ({"jitter": 0.1, "augment_on": "host"}, "on the device only"),
         ({"jitter": -0.1}, "the jitter is a share from 0 to below 1"),
     ],

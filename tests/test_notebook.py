@@ -115,6 +115,10 @@ def test_the_evidence_of_a_rung_is_the_plans_table_with_the_rung_before(
     assert re.findall(r"^\| `(\w+)@half`", shown[1], re.MULTILINE) == ["celu"]
     notebook.evidence(plan="nothing")
     assert shown[2] == "No recorded runs of the plan `nothing` yet."
+    (tmp_path / "tried.toml").write_text(plan.replace('"noise"', '"noise-validation"') + 'rungs = ["celu", "final"]\n')
+    append(tmp_path / "tried.jsonl", {**record("celu"), "dataset": "noise-validation"})
+    notebook.evidence(plan="tried")  # a search is no evidence
+    assert shown.pop() == "No recorded runs of the plan `tried` yet."
     notebook.evidence("celu", plan="p")
     assert re.findall(r"^\| `(\w+)@half`", shown[3], re.MULTILINE) == ["label_smoothing", "celu"]
     notebook.evidence("baseline", plan="p")

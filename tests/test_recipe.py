@@ -130,6 +130,16 @@ def test_stretching_keeps_the_schedules_shape(name: str, epochs: float, share: f
         ({"batch_size": 500, "ghost_groups": 16}, "500 cannot be split into 16 equal ghost groups"),
         ({"knots": ((0, 0), (3, 1), (2, 0))}, "must rise"),
         ({"knots": ()}, "must rise"),
+        ({"flip": "rnadom"}, "flip is one of random, none, alternate, not 'rnadom'"),
+        ({"augment_on": "hots"}, "augment_on is one of host, device"),
+        ({"activation": "swish"}, "activation is one of relu, celu, gelu"),
+        ({"pool": None}, "pool is one of"),
+        ({"network": "Lean"}, "network is one of resnet9, lean"),
+        ({"network": "lean", "whiten": False}, "begins with the whitening"),
+        ({"cutout": 33}, "the cutout is 0 to 32 pixels a side, not 33"),
+        ({"cutout": -1}, "the cutout is 0 to 32 pixels a side, not -1"),
+        ({"augment_on": "host", "flip": "alternate"}, "flips alternate on the device only"),
+        ({"augment_on": "host", "network": "lean", "sides": ((0, 16),)}, "images are shrunk on the device only"),
     ],
 )
 def test_recipes_that_make_no_sense_are_refused(change: dict[str, Any], says: str) -> None:

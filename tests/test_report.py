@@ -162,6 +162,9 @@ def test_a_rung_can_be_the_target_less_what_matters() -> None:
     welch = scipy.stats.ttest_ind(points, less, equal_var=False, alternative="greater")
     assert float(printed[1]["p of `celu` − 0.1"]) == pytest.approx(welch.pvalue, rel=0.05)
     assert printed[0]["p of `celu` − 0.1"] == ""
+    smoke = plan("celu", "ghost_norm", target_rung="celu", worth=0.1, scale="smoke")  # three epochs, whatever is asked
+    again = cells(plan_table(smoke, rows(smoke, runs("celu@3", 0.94) + runs("ghost_norm@3", 0.9402))))
+    assert again[1]["p of `celu` − 0.1"] == printed[1]["p of `celu` − 0.1"]
 
 
 def test_settings_are_never_mixed(tmp_path: Path) -> None:
@@ -219,12 +222,13 @@ def test_time_to_a_target_is_interpolated_and_never_extrapolated() -> None:
     records = [at("celu@half", 0.80, 100, 2 * 10**15), at("celu", 0.90, 200, 4 * 10**15), at("ghost_norm", 0.85, 9, 9)]
     (line,) = cells(lengths(records, 0.86))
     assert (line["recipe"], line["epochs recorded"]) == ("`celu`", "10, 20")
-    assert (line["train s to 86.0%"], line["PFLOP to it"], line["highest mean"]) == ("160", "3.2", "90.00")
+    assert (line["train s to 86.0%"], line["PFLOP to it"], line["highest mean"]) == ("160.0", "3.2", "90.00")
     for target, says in ((0.95, "not reached"), (0.7, "under the shortest")):
         (line,) = cells(lengths(records, target))
         assert line[f"train s to {target:.1%}"] == line["PFLOP to it"] == says
     assert lengths(records[2:], 0.86) == ""
     assert at_target([80.0, 80.0, 90.0], [1.0, 2.0, 3.0], 80.0) == 1.0
+    assert at_target([80.2, 79.9, 90.0], [1.0, 2.0, 3.0], 80.0) is None  # a shorter one may have reached it
     assert family(get("converge_final_24")) == family(get("converge_final_80")) == "converge_final"
     assert family(get("final@half")) == "final"
     assert family(get("celu_23")) == "celu_23"
@@ -252,6 +256,7 @@ def test_every_setting_has_its_plots(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert "a machine" in title or "another" in title
     scattered = drawn["1_noise_small_float32_flops"].axes[0]
     assert {text.get_text() for text in scattered.texts} == {"celu (n = 8)", "final (n = 2)"}
+    append(tmp_path / "runs.jsonl", {**record("celu"), "dataset": "noise-validation"})  # a search's: no evidence
     assert cli.main(["report", str(tmp_path), "--plots", str(tmp_path / "plots")]) == 0
     assert {path.stem for path in (tmp_path / "plots").glob("*.svg")} == set(drawn)
     assert "no runs" not in capsys.readouterr().err

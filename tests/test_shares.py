@@ -9,6 +9,7 @@ import torch
 from cifar_fast_utils import shares
 from cifar_fast_utils.data import Dataset
 from cifar_fast_utils.device import Scale
+from cifar_fast_utils.errors import UserError
 from cifar_fast_utils.recipe import LADDER, get, with_epochs
 from cifar_fast_utils.report import report
 from cifar_fast_utils.shares import shares_table
@@ -43,3 +44,13 @@ def test_every_rung_is_measured_and_reported(tiny: Dataset, tmp_path: Path, monk
         assert sum(float(cell) for cell in cells[1:6]) == pytest.approx(100, abs=0.3)
     (tmp_path / "shares_here.json").write_text(json.dumps(figures))
     assert table in report(tmp_path)
+    for damaged in ('{"rungs"', "[]", "{}", json.dumps({**figures, "rungs": {"celu": {}}})):
+        (tmp_path / "shares_here.json").write_text(damaged)
+        with pytest.raises(UserError, match=r"shares_here\.json does not hold what"):
+            report(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["baseline", "final"])
+def test_too_few_images_for_a_batch_are_refused(name: str, tiny: Dataset) -> None:
+    with pytest.raises(UserError, match="a batch of 512 is larger than the data: 100 training images"):
+        shares.shares_of(get(name), tiny.subset(100, 10), 4, CPU, "float32", 1)

@@ -12,7 +12,7 @@ from cifar_fast_utils import augment
 from cifar_fast_utils.data import Dataset
 from cifar_fast_utils.device import Scale
 from cifar_fast_utils.errors import UserError
-from cifar_fast_utils.evaluate import logits_of
+from cifar_fast_utils.evaluate import answers, logits_of
 from cifar_fast_utils.network import new_network
 from cifar_fast_utils.recipe import RECIPES, get, with_epochs
 from cifar_fast_utils.run import Run
@@ -41,6 +41,17 @@ def test_what_is_loaded_is_what_was_saved(run: Run, tiny: Dataset, saved: Path) 
     expected = logits_of(network, images) + logits_of(network, images, mirror=True)
     torch.testing.assert_close(predict(network, tiny.test_images, recipe), (expected / 2).softmax(1))
     assert list(saved.parent.iterdir()) == [saved]
+
+
+@pytest.mark.parametrize("change", [{}, {"tta_side": 20}, {"tta_side": 20, "tta_shift": 0}])
+def test_a_picture_is_seen_in_all_the_views_of_the_test(change: dict[str, int], tiny: Dataset) -> None:
+    recipe = replace(get("airbench94"), **change)  # type: ignore[arg-type]
+    network = new_network(recipe, 4).eval()
+    images = augment.prepare(tiny.test_images, torch.float32).permute(0, 3, 1, 2)
+    smaller = augment.prepare(augment.shrink(tiny.test_images, 20), torch.float32).permute(0, 3, 1, 2)
+    _, expected = answers(network, images, True, recipe.tta_shift, smaller if recipe.tta_side else None)
+    assert expected is not None
+    torch.testing.assert_close(predict(network, tiny.test_images, recipe), expected.softmax(1))
 
 
 def test_a_picture_is_seen_at_the_size_that_the_recipe_tests_at(tiny: Dataset) -> None:
@@ -83,6 +94,10 @@ def test_files_that_hold_no_network_are_refused(saved: Path, tmp_path: Path) -> 
     save_file({"x": torch.zeros(1)}, tmp_path / "wrong", {"recipe": recipe, "width": "4", "classes": "[]"})
     with pytest.raises(UserError, match="does not hold a network"):
         load_network(tmp_path / "wrong")
+    for recipe in (json.dumps({**RECIPES["final"].to_dict(), "newer": 1}), "[]"):
+        save_file({"x": torch.zeros(1)}, tmp_path / "newer", {"recipe": recipe, "width": "4", "classes": "[]"})
+        with pytest.raises(UserError, match="newer does not hold a network"):
+            load_network(tmp_path / "newer")
     with pytest.raises(UserError, match="cannot read"):
         load_network(tmp_path)
 
@@ -97,3 +112,9 @@ def test_files_that_are_no_picture_are_refused(tmp_path: Path) -> None:
     (tmp_path / "half.png").write_bytes((tmp_path / "whole.png").read_bytes()[:1500])
     with pytest.raises(UserError, match=r"cannot read .*half\.png"):
         read_picture(tmp_path / "half.png")
+    Image.effect_noise((400, 400), 50).save(tmp_path / "large.png")
+    whole = (tmp_path / "large.png").read_bytes()
+    second = whole.index(b"IDAT", whole.index(b"IDAT") + 1)
+    (tmp_path / "damaged.png").write_bytes(whole[:second] + bytes(4) + whole[second + 4 :])
+    with pytest.raises(UserError, match=r"cannot read .*damaged\.png"):
+        read_picture(tmp_path / "damaged.png")
