@@ -13,8 +13,9 @@ import pages
 import pytest
 
 from cifar_fast_utils.device import cores_of
-from cifar_fast_utils.ledger import read
+from cifar_fast_utils.ledger import read, read_folder
 from cifar_fast_utils.plan import read_plan
+from cifar_fast_utils.report import plan_tables, signed
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -152,6 +153,25 @@ def test_what_is_told_of_the_ledger_is_in_it() -> None:
     assert f"two cores had to come up to, {cpu[0]:.2f} and {cpu[1]:.2f} percent" in text
     assert (len(cpu), len(gpu)) == (2, 6)
     assert f"all six runs of airbench94 on the GPU ({gpu[0]:.2f} to {gpu[-1]:.2f})" in text
+
+
+def test_what_the_chapters_say_came_out_is_what_was_recorded() -> None:
+    results = ROOT / "book" / "results"
+    records, _ = read_folder(results)
+    lean, seeing = (
+        " ".join(cell.source.replace("\n", " ") for cell in nbformat.read(path, as_version=4).cells)
+        for name in ("14_*", "15_*")
+        for path in (ROOT / "notebooks").glob(f"{name}.ipynb")
+    )
+    tables = plan_tables(read_plan(results / "fast_lane.toml"), records)
+    (table,) = (rows for setting, rows in tables if cores_of(setting.device))
+    without = {row.recipe.name.split("@")[0].removeprefix("airbench94_without_"): row for row in table}
+    for trick in ("alternating_flip", "translation", "shifted_tta"):
+        assert f" {signed(without[trick].difference)}" in seeing
+    for name, scale in (("airbench94", "fast"), ("final", "final_full")):
+        runs = [run for run in read([results / f"{scale}.jsonl"])[0] if run["recipe"]["name"] == name]
+        points = statistics.fmean(100 * run["tta_accuracy"] for run in runs)
+        assert re.search(rf"{name}`? (comes )?to {points:.2f}% \(n = {len(runs)}, on a", lean)
 
 
 def test_the_repositorys_address_is_the_same_everywhere() -> None:
