@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 ifneq ($(wildcard $(CIFAR_FAST_DATA)),) # a notebook runs in its own folder
-export CIFAR_FAST_DATA := $(abspath $(CIFAR_FAST_DATA))
+override CIFAR_FAST_DATA := $(abspath $(wildcard $(CIFAR_FAST_DATA)))
+export CIFAR_FAST_DATA
 endif
 
 .PHONY: setup train test lint soak bench book pages notebooks links address records format clean
@@ -38,7 +39,7 @@ bench: setup
 	$(BIN)/cifar-fast bench --json out/bench.json
 
 book: setup pages
-	$(BIN)/jupyter-book build . -W --keep-going -q
+	$(BIN)/jupyter-book build . --all -W --keep-going -q
 	@echo "open _build/html/index.html"
 
 pages: setup  # those that are made from the recorded runs and the notebooks
@@ -49,7 +50,7 @@ notebooks: setup  # run them all and store what comes out, on the images that CI
 	$(BIN)/python book/pages.py
 
 links: setup pages  # do the links that leave the site lead somewhere? Needs the network
-	$(BIN)/jupyter-book build . --builder linkcheck --path-output out/links -q
+	$(BIN)/jupyter-book build . --all --builder linkcheck --path-output out/links -q
 
 address: setup  # make address URL=https://github.com/NAME/REPOSITORY
 	$(BIN)/python book/address.py $(URL)

@@ -29,15 +29,20 @@ def move(url: str, root: Path = ROOT) -> list[str]:
     new = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(\.git)?/?", url)
     if not new:
         sys.exit(f"'{url}' is no address of the form https://github.com/OWNER/NAME")
-    old, changed = slug(root), []
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, check=True, capture_output=True, text=True).stdout
-    for name in filter(None, listed.split("\0")):
-        path = root / name
-        content = path.read_bytes()
-        if old.encode() in content:
-            path.write_bytes(content.replace(old.encode(), new[1].encode()))
-            changed.append(name)
-    return changed
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True)
+    if listed.returncode:
+        sys.exit(f"{root} is not a git checkout: {listed.stderr.strip()}")
+    old = re.compile(rb"(?<![\w.-])" + re.escape(slug(root).encode()) + rb"(?![\w-])")
+    changed = {}
+    for name in filter(None, listed.stdout.split("\0")):
+        if (root / name).is_file():
+            content = (root / name).read_bytes()
+            if (moved := old.sub(new[1].encode(), content)) != content:
+                changed[name] = moved
+    # _config.yml last: it says what the old address is, should this be stopped half-way and called again.
+    for name in sorted(changed, key="_config.yml".__eq__):
+        (root / name).write_bytes(changed[name])
+    return sorted(changed, key="_config.yml".__eq__)
 
 
 if __name__ == "__main__":

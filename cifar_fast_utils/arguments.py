@@ -26,6 +26,7 @@ data:
   CIFAR-10, `synthetic` is made here, a FOLDER holds parquet files as the Hugging Face hub serves them or
   torchvision's cifar-10-batches-py; `auto` takes what is already here, then downloads, then makes.
   Decoded images are kept in the folder that CIFAR_FAST_CACHE names (~/.cache/cifar-fast).
+  CIFAR_FAST_DEVICE says what --device auto is, on a machine whose GPU is not to be used, say.
 
 exit codes: 0 done, 2 something to mend (one line says what), 130 stopped by Ctrl-C.
 """

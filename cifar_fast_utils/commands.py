@@ -83,18 +83,24 @@ def report(chosen: argparse.Namespace) -> None:
 
 def check(chosen: argparse.Namespace) -> None:
     """Validate ledgers. Raises `UserError` if anything is wrong with one."""
-    from .check import check_file
+    from .check import check_file, repeated
     from .evidence import by_setting
+    from .ledger import Record
 
     wrong: list[str] = []
+    together: list[Record] = []
     for path in chosen.files:
         records, said = check_file(path)
         wrong += said
+        together += records
         for setting, theirs in by_setting(records).items():
             rungs = Counter(record["recipe"]["name"] for record in theirs)
             print(f"{path}: {', '.join(setting)}: " + ", ".join(f"{name} × {n}" for name, n in rungs.items()))
             if unclean := sum(not record["commit"] or record["commit"].endswith("+") for record in theirs):
                 print(f"{path}: {unclean} of these by code that no commit holds")
+    if not wrong:
+        for again in repeated(together):
+            print(f"in several files: {again}; the report takes the first")
     if wrong:
         print("\n".join(wrong), file=sys.stderr)
         raise UserError(f"{len(wrong)} thing{'s' if len(wrong) > 1 else ''} to mend")

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 
 from .errors import UserError
 
+DEVICE_VARIABLE = "CIFAR_FAST_DEVICE"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -40,7 +41,12 @@ SCALES = {
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """`auto`, `cpu`, `cuda` or `mps`. Raises `UserError` where the machine lacks it."""
+    """`auto`, `cpu`, `cuda` or `mps`; `auto` is what CIFAR_FAST_DEVICE says, else the best that is there.
+
+    Raises `UserError` where the machine lacks it.
+    """
+    if name == "auto":
+        name = os.environ.get(DEVICE_VARIABLE) or name
     has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(kind for kind, there in has.items() if there)

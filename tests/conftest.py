@@ -30,7 +30,7 @@ def threads() -> Iterator[None]:
 def real() -> Dataset:
     """The images that CIFAR_FAST_DATA names; without it, the tests that ask for them are skipped."""
     folder = os.environ.get("CIFAR_FAST_DATA")
-    if not folder:
+    if not folder or not Path(folder).expanduser().is_dir():
         pytest.skip("needs real images: set CIFAR_FAST_DATA to a folder that holds some")
     return load(folder, quiet=True)
 

@@ -35,8 +35,16 @@ def test_sound_runs_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "1 of these by code that no commit holds" in said
 
 
+def test_a_run_that_stands_in_two_files_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [ledger(tmp_path / name, record("final", 0, flops=970 * STEP)) for name in ("a.jsonl", "b.jsonl")]
+    assert cli.main(["check", *map(str, files)]) == 0
+    assert "in several files: 'final' with seed 0 stands there 2 times for a machine" in capsys.readouterr().out
+
+
 def test_the_recorded_runs_pass() -> None:
-    for path in (ROOT / "book" / "results").glob("*.jsonl"):
+    paths = list((ROOT / "book" / "results").glob("*.jsonl"))
+    assert paths
+    for path in paths:
         assert check_file(path)[1] == [], path.name
 
 

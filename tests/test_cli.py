@@ -1,5 +1,6 @@
 import itertools
 import json
+import os
 import subprocess
 import sys
 import time
@@ -14,9 +15,13 @@ import torch
 from PIL import Image
 from servers import table, write_parquet
 
-from cifar_fast_utils import cli, data, device, train
+from cifar_fast_utils import bench, cli, data, device, train
 from cifar_fast_utils.data import Dataset
-from cifar_fast_utils.recipe import MODERN, RECIPES
+from cifar_fast_utils.recipe import LADDER, MODERN, RECIPES
+from cifar_fast_utils.shares import read_shares, shares_table
+from cifar_fast_utils.weights import load_network, predict, read_picture
+
+ROOT = Path(__file__).parent.parent
 
 KEYS = {
     "name", "epochs", "knots", "batch_size", "weight_decay", "bias_factor", "cutout", "label_smoothing", "activation",
@@ -109,8 +114,56 @@ def test_train_writes_record_weights_and_plot_and_predict_reads_them(
     assert cli.main(["predict", str(files["--save"]), str(tmp_path / "a.png"), str(tmp_path / "a.png")]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
-    assert lines[0].startswith(f"{tmp_path / 'a.png'}: ")
-    assert any(name in lines[0] for name in data.load(str(folder)).classes)
+    network, recipe, classes = load_network(files["--save"])
+    assert classes == data.load(str(folder)).classes
+    found = predict(network, read_picture(tmp_path / "a.png")[None], recipe)[0]
+    best = ", ".join(f"{classes[k]} {found[k]:.0%}" for k in found.argsort(descending=True)[:3])
+    assert lines[0] == f"{tmp_path / 'a.png'}: {best}"
+
+
+def test_train_does_as_it_is_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = [
+        "--seed",
+        "3",
+        "--threads",
+        "1",
+        "--batch-size",
+        "256",
+        "--test-at-end",
+        "--json",
+        str(tmp_path / "run.json"),
+    ]
+    assert cli.main([*TRAIN, "--data", str(folder), *told]) == 0
+    assert "final@batch256" in capsys.readouterr().out
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert (record["seed"], record["threads"], record["recipe"]["batch_size"]) == (3, 1, 256)
+    assert [row["test_accuracy"] for row in record["history"]] == [None, record["accuracy"]]
+
+
+def test_shares_prints_and_writes(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = ["--scale", "smoke", "--device", "cpu", "--steps", "1", "--threads", "1", "--quiet"]
+    assert cli.main(["shares", "--data", str(folder), *told, "--json", str(tmp_path / "shares.json")]) == 0
+    figures = read_shares(tmp_path / "shares.json")
+    assert (figures["threads"], figures["steps"], list(figures["rungs"])) == (1, 1, LADDER)
+    assert capsys.readouterr().out == shares_table(figures) + "\n"
+
+
+def test_bench_measures_what_the_readme_gives(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "median_seconds", lambda sides, repeats: dict.fromkeys(sides, 2.0))
+    monkeypatch.setattr(bench, "IMAGES", 2048)
+    assert cli.main(["bench", "--json", str(tmp_path / "bench.json")]) == 0
+    figures = json.loads((tmp_path / "bench.json").read_text())
+    recorded = json.loads((ROOT / "benchmarks" / "epyc_family25_bf16.json").read_text())
+    assert set(figures) == {*recorded, "loader_workers"}
+    assert figures["train_speedup"] == figures["ghost_cost"] == figures["augment_speedup"] == 1
+    assert figures["train_images_per_second"] == 256
+    assert figures["matmul_gflops"] == pytest.approx(4096**3 / 1e9)
+    assert figures["matmul_share"] == pytest.approx(figures["train_gflops"] / figures["matmul_gflops"])
+    said = capsys.readouterr().out
+    assert "medians of 5, sides in turns" in said
+    assert "at least 5 repeats, not 4" in refused(capsys, "bench", "--repeats", "4")
 
 
 def test_recipes_lists_them_all(capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,9 +179,12 @@ def test_recipes_lists_them_all(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_reader_who_stops_early_sees_no_traceback() -> None:
-    command = f"{sys.executable} -m cifar_fast_utils recipes --json | head -1"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("[\n", "")
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "cifar_fast_utils", "recipes", "--json"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_info_says_what_the_machine_has(capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,7 +275,7 @@ def test_a_write_that_really_fails_half_way(option: str, folder: Path, tmp_path:
     (tmp_path / "out").mkdir()
     file = tmp_path / "out" / "result.pdf"
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))"  # bytes a file may have
-    command = ["train", "--scale", "smoke", "--quiet", "--data", str(folder), option, str(file)]
+    command = ["train", "--scale", "smoke", "--device", "cpu", "--quiet", "--data", str(folder), option, str(file)]
     script = f"import sys; {limit}; from cifar_fast_utils import cli; sys.exit(cli.main({command}))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 2

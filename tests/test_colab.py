@@ -113,4 +113,9 @@ def test_a_notebook_alone_installs_the_package_and_leaves_torch_as_it_is(tmp_pat
     assert "cifar-fast-utils" in after
     said = json.dumps([cell.get("outputs", []) for cell in nbformat.read(path, as_version=4).cells])
     assert "at the smoke scale" in said
+    assert "Which rungs of the ladder hold" in said
+    package = record.parent.parent / "cifar_fast_utils"
+    ledgers = {path.name for path in (ROOT / "book" / "results").glob("*.jsonl")}
+    assert {path.name for path in (package / "results").glob("*.jsonl")} == ledgers
+    assert (package / "py.typed").exists()
     assert [found.name for found in alone.iterdir()] == [path.name]

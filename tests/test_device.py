@@ -23,6 +23,18 @@ def test_auto_takes_what_is_there() -> None:
     assert d.choose_scale("auto", torch.device("cuda")).name == "full"
 
 
+def test_auto_can_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.delenv("CIFAR_FAST_DEVICE", raising=False)
+    assert d.choose_device("auto").type == "cuda"
+    monkeypatch.setenv("CIFAR_FAST_DEVICE", "cpu")
+    assert d.choose_device("auto") == CPU
+    assert d.choose_device("cuda").type == "cuda"
+    monkeypatch.setenv("CIFAR_FAST_DEVICE", "gpu")
+    with pytest.raises(UserError, match="no device is called 'gpu'"):
+        d.choose_device("auto")
+
+
 def test_what_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match="no 'cuda' device"):
