@@ -61,7 +61,8 @@ def seed_histogram(rung: Rung, setting: Setting) -> Figure:
     axes.set(xlabel="test accuracy of a seed, percent" + (", with TTA" if rung.recipe.tta else ""), ylabel="seeds")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(f"{rung.recipe.name}: {subtitle(setting, rung.n)}", fontsize="medium")
-    axes.legend()
+    axes.margins(y=0.1)
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
     return figure
 
 
