@@ -142,11 +142,13 @@ def test_the_readme_holds_fast_against_airbench94() -> None:
     p = p_not_below(new, old, 0.1)
     flops = float(fast[0]["flops"]) / float(air[0]["flops"])
     seconds = {run["seed"]: run["seconds"]["train"] for run in fast}
-    ratio = statistics.median(seconds[run["seed"]] / run["seconds"]["train"] for run in air)
+    ratios = [seconds[run["seed"]] / run["seconds"]["train"] for run in air]
+    ratio = statistics.median(ratios)
     text = README.replace("\n", " ")
     assert f"is {'' if p < 0.05 else 'not '}shown" in text
     assert f"about once in {1 / p:.0f} times (p = {p:.2g})" in text
     assert f"{flops:.2f} of airbench94's FLOPs and {ratio:.2f} of its seconds" in text
+    assert f"that both have ({min(ratios):.2f} to {max(ratios):.2f})" in text
 
 
 def test_the_readmes_gpu_is_the_recorded_one() -> None:
@@ -170,6 +172,17 @@ def test_the_readme_holds_three_minutes_against_final() -> None:
     text = README.replace("\n", " ")
     assert f"{min(ahead):.1f} to {max(ahead):.1f} points above `final`" in text
     assert f"for {flops / of:.2f} of its {of:.1f} TFLOP;" in text
+
+    def alone(runs: list[dict[str, Any]]) -> float:
+        return statistics.fmean(100 * float(run["accuracy"]) for run in runs)
+
+    three = [alone(ledger(f"small_fast_180{kind}.jsonl")) for kind in ("", "_hardest", "_ahead")]
+    others = [alone([run for run in final if run["device"] == device]) for device in devices]
+    assert f"the three for three minutes lie between {min(three):.2f} and {max(three):.2f} %" in text
+    assert f"below `final` ({min(others):.1f} to {max(others):.1f} %)" in text
+    minute = [run for run in ledger("small_fast_60_hardest.jsonl") if run["recipe"]["name"] == "small_fast_60"]
+    last = alone(ledger("small_fast_60_ahead.jsonl"))
+    assert f"({alone(minute):.1f} % for `small_fast_60`, {last:.1f} % for the last)" in text
 
 
 def test_the_readmes_speeds_are_the_measured_ones() -> None:
