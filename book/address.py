@@ -40,9 +40,10 @@ def move(url: str, root: Path = ROOT) -> list[str]:
             if (moved := old.sub(new[1].encode(), content)) != content:
                 changed[name] = moved
     # _config.yml last: it says what the old address is, should this be stopped half-way and called again.
-    for name in sorted(changed, key="_config.yml".__eq__):
+    names = sorted(changed, key="_config.yml".__eq__)
+    for name in names:
         (root / name).write_bytes(changed[name])
-    return sorted(changed, key="_config.yml".__eq__)
+    return names
 
 
 if __name__ == "__main__":

@@ -187,7 +187,7 @@ def search(plan: Plan) -> list[str]:
     """A search in each of its settings: every try, what it changes, why, and its accuracy against its base's."""
     records, _ = read_folder(RESULTS)
     parts = [f"## {plan.question}"]
-    recipes = dict(zip([*plan.rungs, *(one.name for one in plan.tries)], plan.recipes(), strict=True))
+    recipes = dict(zip(plan.names, plan.recipes(), strict=True))
     for setting, table in plan_tables(plan, records):
         theirs = by_setting(records)[setting]
         lines = []

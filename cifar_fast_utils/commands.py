@@ -67,15 +67,13 @@ def report(chosen: argparse.Namespace) -> None:
         print(text, end="")
     if chosen.plots:
         from .ledger import read_folder
-        from .plan import VALIDATION
         from .plots import evidence_figures
 
-        records = [record for record in read_folder(chosen.folder)[0] if not record["dataset"].endswith(VALIDATION)]
         try:
             chosen.plots.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot write {chosen.plots}: {error.strerror or error}") from error
-        for name, figure in evidence_figures(records).items():
+        for name, figure in evidence_figures(read_folder(chosen.folder)[0]).items():
             with whole(chosen.plots / f"{name}.svg") as temporary:
                 figure.savefig(temporary, format="svg")
             print(f"plot: {chosen.plots / name}.svg")

@@ -78,6 +78,11 @@ class Plan(BaseModel):
         """Whether its runs are for choosing, and no evidence."""
         return self.dataset.endswith(VALIDATION)
 
+    @property
+    def names(self) -> list[str]:
+        """Of the rungs and the tries, in the order of `recipes`."""
+        return [*self.rungs, *(one.name for one in self.tries)]
+
     def recipes(self) -> list[Recipe]:
         """The rungs' and the tries' recipes, in order. Raises `UserError` for an unknown name or a wrong change."""
         tried: dict[str, Recipe] = {}
@@ -133,7 +138,7 @@ def read_plan(path: Path) -> Plan:
         raise UserError(f"{path} is no plan: {in_a_line(error)}") from None
     except ValueError as error:  # not TOML, not UTF-8
         raise UserError(f"{path} is no plan: {error}") from None
-    names = [*plan.rungs, *(one.name for one in plan.tries)]
+    names = plan.names
     if not names:
         raise UserError(f"{path} is no plan: it names no rungs and no tries")
     for name, count in Counter(names).items():

@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from .evidence import Rung, by_setting, rungs
 from .ledger import Record, Setting
+from .plan import VALIDATION
 from .run import Run
 
 BLUE, ORANGE = "#0072b2", "#d55e00"  # Okabe and Ito's, which the colour-blind tell apart too
@@ -85,10 +86,11 @@ def accuracy_against(rungs: Sequence[Rung], cost: Callable[[Rung], float], label
 def evidence_figures(records: Sequence[Record]) -> dict[str, Figure]:
     """For each setting: accuracy against seconds and against FLOPs, and a histogram of each rung with 5 seeds or more.
 
-    By a name that is fit for a file.
+    By a name that is fit for a file. Searches are no evidence: they have none.
     """
     figures = {}
-    for number, (setting, theirs) in enumerate(by_setting(records).items(), start=1):
+    evidence = [record for record in records if not record["dataset"].endswith(VALIDATION)]
+    for number, (setting, theirs) in enumerate(by_setting(evidence).items(), start=1):
         found, stem = rungs(theirs), f"{number}_{setting.dataset}_{setting.scale}_{setting.precision}"
         if timed := [rung for rung in found if rung.timed]:
             figures[f"{stem}_seconds"] = accuracy_against(

@@ -121,10 +121,11 @@ def goal_of(plan: Plan, rows: Sequence[Row]) -> tuple[str, Callable[[Rung], floa
     if plan.target is not None:
         goal = 100 * plan.target
         return f"p of {goal:.4g}%", lambda rung: p_at_least(rung.points, goal)
-    names = [*plan.rungs, *(one.name for one in plan.tries)]
-    trained = {name: recipe_at(SCALES[plan.scale], recipe) for name, recipe in zip(names, plan.recipes(), strict=True)}
+    if plan.target_rung is None:
+        return None
+    target = recipe_at(SCALES[plan.scale], plan.recipes()[plan.names.index(plan.target_rung)])
     for row in rows:
-        if plan.target_rung and (old := row.rung) and row.recipe == trained[plan.target_rung]:
+        if (old := row.rung) and row.recipe == target:
             return (
                 f"p of `{plan.target_rung}` − {plan.worth:g}",
                 lambda rung: math.nan if rung is old else p_not_below(rung.points, old.points, plan.worth),

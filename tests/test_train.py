@@ -221,6 +221,14 @@ def test_the_run_reports_the_network_it_returns(learnt: Run, lesson: Dataset) ->
     assert learnt.cross_entropy == cross_entropy_of(views, lesson.test_labels)
 
 
+def test_all_of_a_network_moves_but_its_frozen_scales(lesson: Dataset) -> None:
+    run = quick(short("final", 1), lesson)
+    fresh = ResNet9(RECIPES["final"], NARROW.width).state_dict()
+    moved = {key for key, value in state(run).items() if not torch.equal(value, fresh[key])}
+    still = {key for key in fresh if key.endswith("norm.weight")}
+    assert moved == set(fresh) - still
+
+
 def test_smoke_scale_trains_in_ten_seconds(synthetic: Dataset) -> None:
     for _ in range(3):  # a busy machine may be slow once
         run = train(RECIPES["final"], synthetic, scale="smoke", device="cpu", progress=False)
