@@ -101,6 +101,8 @@ class Recipe:
     """How much of an image's target, in the end, is what the network said when it last saw it (see `LastSeen`)."""
     frozen: tuple[tuple[float, int], ...] = later(((0.0, 0),))
     """Pairs of (epoch, blocks): from then on the first so many blocks of the lean network are no longer trained."""
+    resting: tuple[tuple[float, int], ...] = later(((0.0, 0),))
+    """Pairs of (epoch, blocks): from then on the first so many blocks are trained at every other step alone."""
     test_side: int = later(32)
     """The side of the images it is tested on."""
 
@@ -108,13 +110,13 @@ class Recipe:
         """Check the fields; make all epochs floats, so that equal recipes have one digest, JSON between them or not."""
         object.__setattr__(self, "epochs", float(self.epochs))
         object.__setattr__(self, "whiten_bias_epochs", float(self.whiten_bias_epochs))
-        object.__setattr__(self, "knots", tuple((float(epoch), float(rate)) for epoch, rate in self.knots))
-        object.__setattr__(self, "sides", tuple((float(epoch), int(side)) for epoch, side in self.sides))
-        object.__setattr__(self, "hardest", tuple((float(epoch), float(share)) for epoch, share in self.hardest))
-        object.__setattr__(self, "frozen", tuple((float(epoch), int(blocks)) for epoch, blocks in self.frozen))
+        for name, kind in {"knots": float, "hardest": float, "sides": int, "frozen": int, "resting": int}.items():
+            object.__setattr__(self, name, tuple((float(epoch), kind(what)) for epoch, what in getattr(self, name)))
         object.__setattr__(self, "widths", tuple(self.widths))
         epochs = [epoch for epoch, _ in self.knots]
-        sides, shares, frozen = ([what for _, what in pairs] for pairs in (self.sides, self.hardest, self.frozen))
+        sides, shares, frozen, resting = (
+            [what for _, what in pairs] for pairs in (self.sides, self.hardest, self.frozen, self.resting)
+        )
         for wrong, why in (
             *(
                 (getattr(self, name) not in words, f"{name} is one of {', '.join(words)}, not {getattr(self, name)!r}")
@@ -133,11 +135,8 @@ class Recipe:
                     changes[:1] != [0] or changes != sorted(set(changes)) or any(e != round(e) for e in changes),
                     f"the epochs of {what} must be whole numbers that rise from 0: {changes}",
                 )
-                for what, changes in (
-                    ("sides", [epoch for epoch, _ in self.sides]),
-                    ("hardest", [epoch for epoch, _ in self.hardest]),
-                    ("frozen", [epoch for epoch, _ in self.frozen]),
-                )
+                for what in ("sides", "hardest", "frozen", "resting")
+                for changes in [[epoch for epoch, _ in getattr(self, what)]]
             ),
             (any(not 0 < share <= 1 for share in shares), f"the hardest are a share from 0 to 1: {shares}"),
             (
@@ -152,6 +151,10 @@ class Recipe:
             (
                 frozen != sorted(frozen) or not 0 <= frozen[0] <= frozen[-1] <= (2 if self.network == "lean" else 0),
                 f"0 to 2 blocks of the lean network can be frozen, never fewer than before: {frozen}",
+            ),
+            (
+                any(not 0 <= blocks <= (2 if self.network == "lean" else 0) for blocks in resting),
+                f"0 to 2 blocks of the lean network can rest: {resting}",
             ),
             (not 0 <= self.jitter < 1, f"the jitter is a share from 0 to below 1, not {self.jitter:g}"),
             (self.augment_on == "host" and self.flip == "alternate", "flips alternate on the device only"),
@@ -226,6 +229,7 @@ def with_epochs(recipe: Recipe, epochs: float) -> Recipe:
         sides=_stretched(recipe.sides, factor),
         hardest=_stretched(recipe.hardest, factor),
         frozen=_stretched(recipe.frozen, factor),
+        resting=_stretched(recipe.resting, factor),
         whiten_bias_epochs=recipe.whiten_bias_epochs * factor,
     )
 
@@ -233,6 +237,12 @@ def with_epochs(recipe: Recipe, epochs: float) -> Recipe:
 def at(pairs: tuple[tuple[float, What], ...], epoch: float) -> What:
     """What holds at an epoch, of pairs of (epoch, what holds from then on)."""
     return [what for start, what in pairs if start <= epoch][-1]
+
+
+def untrained(recipe: Recipe, step: int, steps_per_epoch: int) -> int:
+    """How many of the first blocks a step does not train: the frozen ones and, at every other step, those that rest."""
+    epoch = step / steps_per_epoch
+    return max(at(recipe.frozen, epoch), at(recipe.resting, epoch) if step % 2 else 0)
 
 
 def _stretched(pairs: tuple[tuple[float, What], ...], factor: float) -> tuple[tuple[float, What], ...]:

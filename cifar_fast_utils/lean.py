@@ -46,6 +46,7 @@ class LeanNet(nn.Module):
     def __init__(self, recipe: Recipe, width: int = 64, filters: Tensor | None = None) -> None:
         super().__init__()
         self.logit_scale = recipe.logit_scale
+        self.frozen = 0
         self.whiten = Conv(3, CHANNELS, PATCH, padding=0, bias=True, stride=recipe.whiten_stride)
         self.whiten.weight.requires_grad_(False)
         if filters is not None:
@@ -65,13 +66,13 @@ class LeanNet(nn.Module):
         self.whiten.bias.requires_grad_(on)
 
     def freeze(self, blocks: int) -> None:
-        """Train the first so many blocks, and the whitening, no longer: they get no gradient, and none is computed."""
-        if blocks:
-            self.whiten.requires_grad_(False)
-            self.blocks[:blocks].requires_grad_(False)
+        """From here on, let no gradient into the first so many blocks and the whitening: none is computed."""
+        self.frozen = blocks
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of a batch, in the dtype and layout the images come in until the last line."""
-        x = self.blocks(F.gelu(self.whiten(x)))
+        x = F.gelu(self.whiten(x))
+        for number, block in enumerate(self.blocks):
+            x = block(x.detach() if 0 < self.frozen == number else x)
         x = F.adaptive_max_pool2d(x, 1).flatten(1)  # of 3 × 3 where the images have 32 pixels a side
         return F.linear(x, self.linear.weight.to(x.dtype)).float() * self.logit_scale

@@ -13,7 +13,7 @@ Source: "Bag of Tricks" and the series before it.
 from __future__ import annotations
 
 import functools
-import itertools
+from collections import Counter
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,7 @@ from .augment import SIZE
 from .layers import CLASSES, Conv
 from .layers import ConvBlock as ConvBlock
 from .lean import LeanNet
-from .recipe import Recipe, at
+from .recipe import Recipe, at, untrained
 
 
 class Residual(nn.Module):
@@ -97,7 +97,7 @@ def build_network(recipe: Recipe, width: int, precision: str, filters: Tensor | 
 def count_flops(recipe: Recipe, width: int, side: int = SIZE, frozen: int = 0) -> int:
     """Floating-point operations of one training step, forward and backward, counted by PyTorch without computing it.
 
-    `side`: the images', in pixels; `frozen`: how many of the lean network's blocks are no longer trained.
+    `side`: the images', in pixels; `frozen`: how many of the lean network's blocks it does not train.
     """
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         network = new_network(recipe, width)
@@ -108,18 +108,16 @@ def count_flops(recipe: Recipe, width: int, side: int = SIZE, frozen: int = 0) -
 
 
 def stages(recipe: Recipe, steps_per_epoch: int) -> list[tuple[int, int, int]]:
-    """(side, frozen blocks, steps): how many steps a run takes on images of a side, in the order in which they come."""
-    steps = max(1, round(recipe.epochs * steps_per_epoch))
-    starts = {round(epoch * steps_per_epoch): epoch for epoch, _ in (*recipe.sides, *recipe.frozen)}
-    bounds = [*sorted(start for start in starts if start < steps), steps]
-    return [
-        (at(recipe.sides, starts[start]), at(recipe.frozen, starts[start]), end - start)
-        for start, end in itertools.pairwise(bounds)
-    ]
+    """(side, untrained blocks, steps): how many steps of a kind a run takes, the kinds in the order of their first."""
+    kinds = Counter(
+        (at(recipe.sides, step / steps_per_epoch), untrained(recipe, step, steps_per_epoch))
+        for step in range(max(1, round(recipe.epochs * steps_per_epoch)))
+    )
+    return [(side, blocks, steps) for (side, blocks), steps in kinds.items()]
 
 
 def run_flops(recipe: Recipe, width: int, steps_per_epoch: int) -> int:
     """Those of all steps of a run, whose images may change their side on the way."""
     return sum(
-        steps * count_flops(recipe, width, side, frozen) for side, frozen, steps in stages(recipe, steps_per_epoch)
+        steps * count_flops(recipe, width, side, blocks) for side, blocks, steps in stages(recipe, steps_per_epoch)
     )

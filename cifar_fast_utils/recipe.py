@@ -18,6 +18,7 @@ from .fields import Recipe as Recipe
 from .fields import at as at
 from .fields import diff as diff
 from .fields import from_dict as from_dict
+from .fields import untrained as untrained
 from .fields import with_epochs as with_epochs
 from .modern import MODERN as MODERN
 from .modern import MODERN_WITHOUT as MODERN_WITHOUT

@@ -35,7 +35,7 @@ from .lean import LeanNet, both_signs
 from .network import build_network, run_flops
 from .network import count_flops as count_flops
 from .optimiser import Lookahead, WithMuon, build_average, build_optimiser, lookahead_keep, rate_at, set_rate, settle
-from .recipe import Recipe, at, with_epochs
+from .recipe import Recipe, at, untrained, with_epochs
 from .run import Clock, Run, Stopped
 from .whitening import IMAGES, patch_covariance, whitening_filters
 
@@ -177,12 +177,13 @@ def train(
                     epoch = step / steps_per_epoch
                     if isinstance(network, LeanNet):
                         network.train_bias(step < recipe.whiten_bias_epochs * steps_per_epoch)
-                        network.freeze(at(recipe.frozen, epoch))
                     until = min(change for change in (*changes, steps) if change > step)
                     chosen = last_seen.hardest(recipe, epoch) if last_seen else None
                     for batch, index in itertools.islice(epochs_at(at(recipe.sides, epoch))(chosen), until - step):
                         rate = rate_at(recipe, (step + 1) / steps_per_epoch)
                         settle(optimiser, recipe, (step + 1) / steps_per_epoch)
+                        if isinstance(network, LeanNet):
+                            network.freeze(untrained(recipe, step, steps_per_epoch))
                         target = batch_labels = labels[index]
                         if last_seen is not None:
                             target = last_seen.target(recipe, step / steps_per_epoch, index, batch_labels)

@@ -390,6 +390,31 @@ def test_frozen_blocks_stay_as_they_are_and_have_settled_by_then(
     assert from_dict(recipe.to_dict()) == recipe
 
 
+def test_resting_blocks_move_at_every_other_step(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    states: list[dict[str, Tensor]] = []
+    step = module.training_step
+
+    def watched(network: nn.Module, *rest: Any) -> tuple[Tensor, Tensor]:
+        states.append({name: value.detach().clone() for name, value in network.named_parameters()})
+        result = step(network, *rest)
+        states.append({name: value.detach().clone() for name, value in network.named_parameters()})
+        return result
+
+    monkeypatch.setattr(module, "training_step", watched)
+    recipe = replace(with_epochs(AIRBENCH, 3), batch_size=512, resting=((0, 0), (1, 2), (2, 1)))  # 2 steps an epoch
+    run = train(recipe, tiny, scale=Scale("narrow", 4), progress=False)
+    trained = [name for name in states[0] if not name.endswith("norm.weight") and name != "whiten.weight"]
+    moved = [
+        {name.split(".")[1] for name in trained if name.startswith("blocks") and not torch.equal(old[name], new[name])}
+        for old, new in zip(states[::2], states[1::2], strict=True)
+    ]
+    everything = {"0", "1", "2"}
+    assert moved == [everything, everything, everything, {"2"}, everything, {"1", "2"}]
+    assert run.flops == 4 * count_flops(recipe, 4) + count_flops(recipe, 4, 32, 2) + count_flops(recipe, 4, 32, 1)
+    assert with_epochs(recipe, 6).resting == ((0, 0), (2, 2), (4, 1))
+    assert from_dict(recipe.to_dict()) == recipe
+
+
 def test_a_recipe_cut_so_short_that_a_block_is_frozen_from_the_start(tiny: Dataset) -> None:
     recipe = replace(get("muon"), batch_size=256, frozen=((0, 0), (3, 1)))
     short = with_epochs(recipe, 1)
@@ -474,6 +499,9 @@ def test_a_pass_over_some_images_flips_them_as_it_would_among_all(tiny: Dataset)
         ({"frozen": ((0, 0), (1, 2), (2, 1))}, "never fewer than before"),
         ({"frozen": ((0, 0), (1, 3))}, "0 to 2 blocks of the lean network can be frozen"),
         ({"network": "resnet9", "frozen": ((0, 0), (1, 1))}, "0 to 2 blocks of the lean network can be frozen"),
+        ({"resting": ((0, 3),)}, "0 to 2 blocks of the lean network can rest"),
+        ({"resting": ((1, 1),)}, "the epochs of resting must be whole numbers that rise from 0"),
+        ({"network": "resnet9", "resting": ((0, 1),)}, "0 to 2 blocks of the lean network can rest"),
         ({"self_distillation": 1.0}, "self-distillation is a share from 0 to below 1"),
         ({"self_distillation": 0.5, "augment_on": "host"}, "goes with augmentation on the device"),
         ({"jitter": 0.1, "augment_on": "host"}, "on the device only"),

@@ -155,17 +155,20 @@ def test_which_weights_are_kept_in_what(precision: str, master: bool, weights: t
     st.integers(1, 97),
     st.dictionaries(st.integers(1, 9), st.integers(16, 32), max_size=4),
     st.dictionaries(st.integers(1, 9), st.just(1), max_size=1),
+    st.integers(0, 2),
 )
-def test_each_step_is_counted_at_the_side_that_it_is_trained_at_and_without_what_is_frozen(
-    epochs: float, per_epoch: int, later: dict[int, int], frozen: dict[int, int]
+def test_each_step_is_counted_at_the_side_that_it_is_trained_at_and_without_what_is_not_trained(
+    epochs: float, per_epoch: int, later: dict[int, int], frozen: dict[int, int], resting: int
 ) -> None:
     sides = ((0.0, 16), *((float(epoch), later[epoch]) for epoch in sorted(later)))
-    recipe = replace(get("airbench94"), epochs=epochs, sides=sides, frozen=((0, 0), *frozen.items()))
+    recipe = replace(
+        get("airbench94"), epochs=epochs, sides=sides, frozen=((0, 0), *frozen.items()), resting=((0, resting),)
+    )
     counted = [(side, blocks) for side, blocks, steps in stages(recipe, per_epoch) for _ in range(steps)]
-    assert counted == [
-        (at(recipe.sides, step / per_epoch), at(recipe.frozen, step / per_epoch))
+    assert sorted(counted) == sorted(
+        (at(recipe.sides, step / per_epoch), max(at(recipe.frozen, step / per_epoch), resting * (step % 2)))
         for step in range(max(1, round(epochs * per_epoch)))
-    ]
+    )
 
 
 def test_a_runs_flops_are_those_of_its_steps() -> None:
