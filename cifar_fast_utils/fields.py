@@ -239,9 +239,8 @@ def at(pairs: tuple[tuple[float, What], ...], epoch: float) -> What:
     return [what for start, what in pairs if start <= epoch][-1]
 
 
-def untrained(recipe: Recipe, step: int, steps_per_epoch: int) -> int:
+def untrained(recipe: Recipe, epoch: float, step: int) -> int:
     """How many of the first blocks a step does not train: the frozen ones and, at every other step, those that rest."""
-    epoch = step / steps_per_epoch
     return max(at(recipe.frozen, epoch), at(recipe.resting, epoch) if step % 2 else 0)
 
 

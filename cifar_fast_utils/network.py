@@ -13,6 +13,7 @@ Source: "Bag of Tricks" and the series before it.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections import Counter
 
 import torch
@@ -109,11 +110,14 @@ def count_flops(recipe: Recipe, width: int, side: int = SIZE, frozen: int = 0) -
 
 def stages(recipe: Recipe, steps_per_epoch: int) -> list[tuple[int, int, int]]:
     """(side, untrained blocks, steps): how many steps of a kind a run takes, the kinds in the order of their first."""
-    kinds = Counter(
-        (at(recipe.sides, step / steps_per_epoch), untrained(recipe, step, steps_per_epoch))
-        for step in range(max(1, round(recipe.epochs * steps_per_epoch)))
-    )
-    return [(side, blocks, steps) for (side, blocks), steps in kinds.items()]
+    steps = max(1, round(recipe.epochs * steps_per_epoch))
+    starts = {round(epoch * steps_per_epoch): epoch for epoch, _ in (*recipe.sides, *recipe.frozen, *recipe.resting)}
+    kinds: Counter[tuple[int, int]] = Counter()
+    for start, end in itertools.pairwise([*sorted(start for start in starts if start < steps), steps]):
+        odd = end // 2 - start // 2
+        for step, of_them in ((0, end - start - odd), (1, odd)):
+            kinds[at(recipe.sides, starts[start]), untrained(recipe, starts[start], step)] += of_them
+    return [(side, blocks, number) for (side, blocks), number in kinds.items() if number]
 
 
 def run_flops(recipe: Recipe, width: int, steps_per_epoch: int) -> int:

@@ -183,7 +183,7 @@ def train(
                         rate = rate_at(recipe, (step + 1) / steps_per_epoch)
                         settle(optimiser, recipe, (step + 1) / steps_per_epoch)
                         if isinstance(network, LeanNet):
-                            network.freeze(untrained(recipe, step, steps_per_epoch))
+                            network.freeze(untrained(recipe, step / steps_per_epoch, step))
                         target = batch_labels = labels[index]
                         if last_seen is not None:
                             target = last_seen.target(recipe, step / steps_per_epoch, index, batch_labels)
