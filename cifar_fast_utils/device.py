@@ -138,7 +138,8 @@ def cores_of(name: str) -> int | None:
 def processor() -> str:
     """The processor's name as the system gives it; on Linux with its family and model, where there are such.
 
-    Virtual machines call processors of several generations by one name, and these are not to be compared as one.
+    Virtual machines call processors of several generations by one name, and hide instruction sets of some of one
+    generation; these are not to be compared as one. So AVX2 is named where it is all there is.
     """
     if sys.platform == "linux":
         with open("/proc/cpuinfo") as lines:
@@ -146,7 +147,9 @@ def processor() -> str:
         about = dict(reversed(pairs))  # the first processor's
         if "model name" in about:
             if "cpu family" in about and "model" in about:
-                return f"{about['model name']} (family {about['cpu family']}, model {about['model']})"
+                flags = about.get("flags", "").split()
+                sets = ", AVX2" if "avx2" in flags and "avx512f" not in flags else ""
+                return f"{about['model name']} (family {about['cpu family']}, model {about['model']}{sets})"
             return about["model name"]
         parts = [about[key] for key in ("CPU implementer", "CPU part", "CPU variant") if key in about]
         return " ".join([platform.machine(), *parts])  # ARM's processors have numbers in place of names

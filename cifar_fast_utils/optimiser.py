@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from .errors import UserError
+from .device import precisions
 from .recipe import Recipe
 
 
@@ -25,7 +25,7 @@ def build_optimiser(network: nn.Module, recipe: Recipe, loss_scale: float = 1.0)
     What is frozen early makes groups of its own. Where the recipe says so, Muon takes the convolutions' filters.
     The gradients it will see are those of `loss_scale` times the mean loss. Dividing the rate by that (`set_rate`) and
     multiplying the decay leaves the update as it was.
-    Source: "Bag of Tricks", frozen norm scales, for the biases. Raises `UserError` where PyTorch has no Muon.
+    Source: "Bag of Tricks", frozen norm scales, for the biases.
     """
     named = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
     filters = {name: parameter for name, parameter in named if recipe.muon_factor and parameter.ndim == 4}
@@ -47,7 +47,13 @@ def build_optimiser(network: nn.Module, recipe: Recipe, loss_scale: float = 1.0)
         for biases, factor in ((False, 1), (True, recipe.bias_factor))
     ]
     sgd = torch.optim.SGD(groups, lr=0.0, momentum=recipe.momentum, nesterov=True)
-    return WithMuon(sgd, filters, recipe) if filters else sgd
+    if not filters:
+        return sgd
+    ends: dict[float, list[nn.Parameter]] = {}
+    for name, weight in filters.items():
+        ends.setdefault(frozen_at(recipe, name), []).append(weight)
+    groups = [{"params": ends[end], "share": recipe.muon_factor, "end": end, "fall": 1.0} for end in sorted(ends)]
+    return WithMuon(sgd, Muon(groups, recipe.muon_momentum))
 
 
 def frozen_at(recipe: Recipe, name: str) -> float:
@@ -66,52 +72,73 @@ def as_matrix(filters: Tensor) -> Tensor:
     return filters.view(len(filters), -1)
 
 
-class WithMuon:
-    """SGD for all but the filters, which take orthogonalised steps; to a training loop, one optimiser.
+def orthogonalise(matrix: Tensor, dtype: torch.dtype) -> Tensor:
+    """The matrix (rows, columns) with all singular values but the tiny ones near 1, by five iterations in `dtype`.
+
+    Between 0.7 and 1.2, to be exact: the polynomial is one that rises fast from zero, not one that ends at 1.
+    Source: K. Jordan, Muon, 2024, Newton–Schulz iteration and its three coefficients.
+    """
+    tall = len(matrix) > matrix.shape[1]
+    x = (matrix.T if tall else matrix).to(dtype)
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(5):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+    return x.T if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Orthogonalised steps for convolutions' filters (c_out, c_in, k, k), each layer's seen as a matrix.
 
     A step's gradient, averaged over some steps, is replaced by the nearest matrix whose singular values are all about
     1, so that no direction is left behind. Before it, each layer's filters are scaled to a norm of √c_out, that of
     such a matrix: the rate then is the step's length as a share of what it changes, and decay has no work left to do.
 
-    Source: K. Jordan, Muon, 2024, and its use in airbench94_muon; PyTorch's Muon takes matrices alone.
+    PyTorch's own, since 2.9, takes matrices alone and always iterates in bfloat16, which a processor without
+    instructions for it emulates: there its steps took more than half of a training. This one takes float32 there.
+    Source: K. Jordan, Muon, 2024, and its use in airbench94_muon.
     """
 
-    def __init__(self, sgd: torch.optim.SGD, filters: dict[str, nn.Parameter], recipe: Recipe) -> None:
-        if not hasattr(torch.optim, "Muon"):
-            raise UserError(
-                f"PyTorch {torch.__version__} has no Muon, which '{recipe.name}' needs: install 2.9 or newer"
-            )
-        self.sgd = sgd
-        self.filters = list(filters.values())
-        self.matrices = [nn.Parameter(as_matrix(weight.detach())) for weight in self.filters]
-        ends = [frozen_at(recipe, name) for name in filters]
-        groups = [
-            {
-                "params": [matrix for matrix, its in zip(self.matrices, ends, strict=True) if its == end],
-                "share": recipe.muon_factor,
-                "end": end,
-                "fall": 1.0,
-            }
-            for end in sorted(set(ends))
-        ]
-        self.muon = torch.optim.Muon(groups, lr=0.0, weight_decay=0.0, momentum=recipe.muon_momentum)
-        self.param_groups = [*self.sgd.param_groups, *self.muon.param_groups]
+    def __init__(self, groups: list[dict[str, Any]], momentum: float) -> None:
+        super().__init__(groups, {"lr": 0.0})
+        self.momentum = momentum
+        fast = precisions(self.param_groups[0]["params"][0].device)
+        self.dtype = torch.bfloat16 if "bfloat16" in fast else torch.float32
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Scale the filters, then move them; those without a gradient are frozen and left alone."""
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                matrix = as_matrix(weight)
+                gradient = as_matrix(torch.empty_like(weight).copy_(weight.grad))  # in the weights' order in memory
+                if weight not in self.state:
+                    self.state[weight]["average"] = torch.zeros_like(gradient)
+                average = self.state[weight]["average"].lerp_(gradient, 1 - self.momentum)
+                direction = orthogonalise(gradient.lerp(average, self.momentum), self.dtype)
+                rows, columns = matrix.shape
+                matrix.mul_(rows**0.5 / matrix.norm())
+                longer = max(1.0, rows / columns) ** 0.5  # a tall matrix has fewer singular values than rows
+                matrix.add_(direction, alpha=-group["lr"] * longer)
+
+
+class WithMuon:
+    """Muon for the filters, SGD for the rest; to a training loop, one optimiser."""
+
+    def __init__(self, sgd: torch.optim.SGD, muon: Muon) -> None:
+        self.sgd, self.muon = sgd, muon
+        self.param_groups = [*sgd.param_groups, *muon.param_groups]
+        self.filters: list[nn.Parameter] = [weight for group in muon.param_groups for weight in group["params"]]
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
         self.sgd.zero_grad()
-        for weight in self.filters:
-            weight.grad = None
+        self.muon.zero_grad()
 
-    @torch.no_grad()
     def step(self) -> None:
-        """Scale the filters, then let both optimisers take a step."""
-        for weight, matrix in zip(self.filters, self.matrices, strict=True):
-            if weight.grad is None:  # frozen
-                matrix.grad = None
-                continue
-            matrix.grad = as_matrix(torch.empty_like(weight).copy_(weight.grad))  # in the weights' order in memory
-            matrix.mul_(len(matrix) ** 0.5 / matrix.norm())
+        """Let both take a step."""
         self.muon.step()
         self.sgd.step()
 

@@ -1,4 +1,5 @@
 import io
+import os
 import platform
 import re
 import subprocess
@@ -109,7 +110,18 @@ def test_a_processors_name_tells_its_generation() -> None:
     if not all(found.values()):
         pytest.skip("this processor has no family and model")
     name, family, model = (match.group(1) for match in found.values() if match)
-    assert d.processor() == f"{name} (family {family}, model {model})"
+    assert re.fullmatch(rf"{re.escape(name)} \(family {family}, model {model}(, AVX2)?\)", d.processor())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux says of the processor")
+@pytest.mark.parametrize(("flags", "says"), [("sse avx avx2", ", AVX2"), ("avx2 avx512f", ""), ("sse avx", "")])
+def test_a_processor_with_hidden_instructions_has_another_name(
+    monkeypatch: pytest.MonkeyPatch, flags: str, says: str
+) -> None:
+    told = f"model name\t: AMD EPYC\ncpu family\t: 25\nmodel\t: 17\nflags\t: {flags}\n"
+    monkeypatch.setattr("builtins.open", lambda *_: io.StringIO(told))
+    assert d.processor() == f"AMD EPYC (family 25, model 17{says})"
+    assert d.cores_of(d.device_name(torch.device("cpu"))) == os.cpu_count()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux says of the processor")

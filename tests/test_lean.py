@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from cifar_fast_utils import augment
+from cifar_fast_utils import optimiser as optimiser_module
 from cifar_fast_utils import train as module
 from cifar_fast_utils.data import Dataset
 from cifar_fast_utils.device import Scale
@@ -25,10 +26,12 @@ from cifar_fast_utils.lean import LeanNet, both_signs
 from cifar_fast_utils.network import new_network
 from cifar_fast_utils.optimiser import (
     Lookahead,
+    Muon,
     WithMuon,
     as_matrix,
     build_optimiser,
     lookahead_keep,
+    orthogonalise,
     rate_at,
     set_rate,
     settle,
@@ -585,7 +588,7 @@ def test_muon_takes_the_filters_and_sgd_the_rest() -> None:
     network = new_network(MUON, 4)
     optimiser = build_optimiser(network, MUON)
     assert isinstance(optimiser, WithMuon)
-    assert [tuple(part.shape) for part in optimiser.matrices] == [
+    assert [tuple(as_matrix(part).shape) for part in optimiser.filters] == [
         (4, 216), (4, 36), (16, 36), (16, 144), (16, 144), (16, 144),
     ]  # fmt: skip
     weights, biases = optimiser.sgd.param_groups
@@ -607,10 +610,47 @@ def test_filters_as_a_matrix_are_the_same_memory(c_out: int, c_in: int, size: in
     assert torch.equal(matrix.sort(dim=1).values, filters.flatten(1).sort(dim=1).values)
 
 
-def test_a_pytorch_without_muon_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(torch.optim, "Muon")
-    with pytest.raises(UserError, match=r"no Muon, which 'airbench94' needs: install 2\.9"):
-        build_optimiser(new_network(MUON, 4), MUON)
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="PyTorch has Muon since 2.9")
+@pytest.mark.parametrize("c_out", [16, 80])  # rows fewer and more than the columns
+def test_muon_is_pytorchs_but_for_what_it_iterates_in(c_out: int) -> None:
+    torch.manual_seed(0)
+    filters = nn.Parameter(torch.randn(c_out, 6, 3, 3))
+    filters.data *= c_out**0.5 / filters.norm()
+    theirs = nn.Parameter(filters.detach().flatten(1).clone())
+    ours = Muon([{"params": [filters]}], momentum=0.6)
+    ours.dtype = torch.bfloat16
+    pytorchs = torch.optim.Muon([theirs], lr=0.3, weight_decay=0.0, momentum=0.6)
+    for _ in range(3):
+        filters.grad = torch.randn_like(filters)
+        theirs.grad = filters.grad.flatten(1).clone()
+        ours.param_groups[0]["lr"] = 0.3
+        ours.step()
+        with torch.no_grad():
+            theirs.mul_(c_out**0.5 / theirs.norm())
+        pytorchs.step()
+        torch.testing.assert_close(filters.detach().flatten(1), theirs.detach(), rtol=0, atol=0)
+
+
+def test_muon_iterates_in_float32_where_bfloat16_would_be_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    for there, dtype in ((["bfloat16", "float32"], torch.bfloat16), (["float32"], torch.float32)):
+        monkeypatch.setattr(optimiser_module, "precisions", lambda _, there=there: there)
+        optimiser = build_optimiser(new_network(MUON, 4), MUON)
+        assert isinstance(optimiser, WithMuon)
+        assert optimiser.muon.dtype == dtype
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 99))
+def test_orthogonalised_matrices_keep_their_singular_vectors(rows: int, columns: int, seed: int) -> None:
+    matrix = np.random.default_rng(seed).normal(size=(rows, columns))
+    made = orthogonalise(torch.from_numpy(matrix), torch.float64).numpy()
+    left, values, right = np.linalg.svd(matrix, full_matrices=False)
+    inside = left.T @ made @ right.T  # in the bases of its singular vectors it is diagonal
+    np.testing.assert_allclose(inside, np.diag(np.diag(inside)), atol=1e-9)
+    large = values > 0.01 * np.linalg.norm(values)
+    assert np.diag(inside)[large].min() > 0.6
+    assert np.diag(inside).max() < 1.3
+    assert np.diag(inside).min() > 0
+    np.testing.assert_allclose(made, left @ inside @ right, atol=1e-9)
 
 
 def test_muon_trains(tiny: Dataset) -> None:
