@@ -40,6 +40,10 @@ LATER = {"airbench94": "full", "fast": "full", "small_fast_60_ahead": "small", "
 """The recipes after the article whose speed is measured, with the scale that each is made for."""
 
 
+MUON = (torch.bfloat16, torch.float32)
+"""What its iterations can be in."""
+
+
 def median_seconds(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """The median seconds of each side, run in turns after one unmeasured turn, with a progress bar."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
@@ -60,8 +64,12 @@ def a_step(
     channels_last: bool = True,
     side: int = augment.SIZE,
     frozen: int = 0,
+    iterate_in: torch.dtype | None = None,
 ) -> Callable[[], object]:
-    """One training step, forward, backward and optimiser, on a batch that is there already."""
+    """One training step, forward, backward and optimiser, on a batch that is there already.
+
+    Muon, where the recipe takes it, iterates in the images' dtype or in `iterate_in`.
+    """
     network = build_network(recipe, width, precision).to(device)
     if isinstance(network, LeanNet):
         network.freeze(frozen)
@@ -71,7 +79,7 @@ def a_step(
     else:
         network = network.to(memory_format=torch.contiguous_format)
     labels = torch.randint(10, (recipe.batch_size,), device=device)
-    optimiser = build_optimiser(network, recipe)
+    optimiser = build_optimiser(network, recipe, dtype=iterate_in or images.dtype)
     return lambda: training_step(network, optimiser, recipe, 1e-3, 1.0, images, labels)
 
 
@@ -103,7 +111,10 @@ def augmentations(images: Tensor, labels: Tensor, dtype: torch.dtype) -> dict[st
 
 
 def later_recipes(precision: str, repeats: int) -> dict[str, float]:
-    """`NAME_gflops` of the steps of each of `LATER`, at all their stages, and `NAME_share` of a matrix multiply."""
+    """`NAME_gflops` of the steps of each of `LATER`, at all their stages, and `NAME_share` of a matrix multiply.
+
+    And `muon_bfloat16_cost`: a step of the last one whose Muon iterates in bfloat16, over one that does in float32.
+    """
     a, b = (torch.randn(4096, 4096).to(PRECISIONS[precision]) for _ in range(2))
     kinds: dict[str, Callable[[], object]] = {"matmul": lambda: a @ b}
     parts = {name: stages(get(name), IMAGES // get(name).batch_size) for name in LATER}
@@ -112,9 +123,16 @@ def later_recipes(precision: str, repeats: int) -> dict[str, float]:
             kinds[f"{name} {side} {frozen}"] = a_step(
                 get(name), precision, SCALES[scale].width, side=side, frozen=frozen
             )
+    last = list(LATER)[-1]
+    side, frozen, _ = parts[last][-1]
+    for dtype in MUON:
+        kinds[f"Muon in {dtype}"] = a_step(
+            get(last), precision, SCALES[LATER[last]].width, side=side, frozen=frozen, iterate_in=dtype
+        )
     seconds = median_seconds(kinds, repeats)
+    in_bfloat16, in_float32 = (seconds[f"Muon in {dtype}"] for dtype in MUON)
     rate = 2 * 4096**3 / seconds["matmul"]
-    figures: dict[str, float] = {}
+    figures: dict[str, float] = {"muon_bfloat16_cost": in_bfloat16 / in_float32}
     for name, scale in LATER.items():
         took = sum(steps * seconds[f"{name} {side} {frozen}"] for side, frozen, steps in parts[name])
         flops = run_flops(get(name), SCALES[scale].width, IMAGES // get(name).batch_size)
@@ -178,6 +196,8 @@ def bench(repeats: int) -> dict[str, float | str]:
         print(
             f"{name + '_share':27} {later[f'{name}_share']:.2f}  its steps at the {scale} scale over that rate: {speed}"
         )
+    cost = f"{later['muon_bfloat16_cost']:.2f}"
+    print(f"muon_bfloat16_cost          {cost}  a step of {list(LATER)[-1]} with Muon in bfloat16, over one in float32")
 
     images, labels = torch.randint(256, (IMAGES, 32, 32, 3), dtype=torch.uint8), torch.randint(10, (IMAGES,))
     kinds = {"in groups": dtype, "DataLoader": torch.float32}

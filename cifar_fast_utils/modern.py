@@ -36,7 +36,7 @@ airbench94 = Recipe(
     lookahead_every=5,
     tta_shift=1,
 )
-# Orthogonalised steps are of one length at every gradient: no warm-up, nothing to average at the end, fewer epochs.
+# Orthogonalised steps do not shrink with the gradient: so the rate falls to zero. No warm-up, and fewer epochs.
 muon = replace(
     airbench94,
     name="muon",

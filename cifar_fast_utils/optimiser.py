@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from .device import precisions
 from .recipe import Recipe
 
 
@@ -19,16 +18,20 @@ def rate_at(recipe: Recipe, epoch: float) -> float:
     return float(np.interp(epoch, epochs, rates))
 
 
-def build_optimiser(network: nn.Module, recipe: Recipe, loss_scale: float = 1.0) -> torch.optim.SGD | WithMuon:
+def build_optimiser(
+    network: nn.Module, recipe: Recipe, loss_scale: float = 1.0, dtype: torch.dtype = torch.float32
+) -> torch.optim.SGD | WithMuon:
     """Nesterov SGD in two groups: the weights, and the norms' biases, whose rate and decay the recipe scales.
 
-    What is frozen early makes groups of its own. Where the recipe says so, Muon takes the convolutions' filters.
+    What is frozen early makes groups of its own. Where the recipe says so, Muon takes the convolutions' filters; it
+    iterates in `dtype`, that of the images, if it is bfloat16, and else in float32.
     The gradients it will see are those of `loss_scale` times the mean loss. Dividing the rate by that (`set_rate`) and
     multiplying the decay leaves the update as it was.
     Source: "Bag of Tricks", frozen norm scales, for the biases.
     """
     named = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
     filters = {name: parameter for name, parameter in named if recipe.muon_factor and parameter.ndim == 4}
+    # share: of the rate; end: the epoch from which on it is frozen; fall: what `settle` multiplies the rate by.
     groups: list[dict[str, Any]] = [
         {
             "params": [
@@ -53,7 +56,8 @@ def build_optimiser(network: nn.Module, recipe: Recipe, loss_scale: float = 1.0)
     for name, weight in filters.items():
         ends.setdefault(frozen_at(recipe, name), []).append(weight)
     groups = [{"params": ends[end], "share": recipe.muon_factor, "end": end, "fall": 1.0} for end in sorted(ends)]
-    return WithMuon(sgd, Muon(groups, recipe.muon_momentum))
+    iterate_in = dtype if dtype == torch.bfloat16 else torch.float32  # a sum of squares may not fit into float16
+    return WithMuon(sgd, Muon(groups, recipe.muon_momentum, iterate_in))
 
 
 def frozen_at(recipe: Recipe, name: str) -> float:
@@ -75,7 +79,7 @@ def as_matrix(filters: Tensor) -> Tensor:
 def orthogonalise(matrix: Tensor, dtype: torch.dtype) -> Tensor:
     """The matrix (rows, columns) with all singular values but the tiny ones near 1, by five iterations in `dtype`.
 
-    Between 0.7 and 1.2, to be exact: the polynomial is one that rises fast from zero, not one that ends at 1.
+    Between 0.68 and 1.21: the polynomial is one that rises fast from zero, not one that ends at 1.
     Source: K. Jordan, Muon, 2024, Newton–Schulz iteration and its three coefficients.
     """
     tall = len(matrix) > matrix.shape[1]
@@ -90,20 +94,19 @@ def orthogonalise(matrix: Tensor, dtype: torch.dtype) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Orthogonalised steps for convolutions' filters (c_out, c_in, k, k), each layer's seen as a matrix.
 
-    A step's gradient, averaged over some steps, is replaced by the nearest matrix whose singular values are all about
-    1, so that no direction is left behind. Before it, each layer's filters are scaled to a norm of √c_out, that of
-    such a matrix: the rate then is the step's length as a share of what it changes, and decay has no work left to do.
+    A step's gradient, averaged over some steps with Nesterov's momentum, is replaced by the nearest matrix whose
+    singular values are all about 1, so that no direction is left behind. Before it, each layer's filters are scaled to
+    a norm of √c_out, that of such a matrix: the rate then is the step's length as a share of what it changes, and decay
+    has no work left to do.
 
     PyTorch's own, since 2.9, takes matrices alone and always iterates in bfloat16, which a processor without
-    instructions for it emulates: there its steps took more than half of a training. This one takes float32 there.
+    instructions for it emulates, so slowly that a step takes several times as long.
     Source: K. Jordan, Muon, 2024, and its use in airbench94_muon.
     """
 
-    def __init__(self, groups: list[dict[str, Any]], momentum: float) -> None:
+    def __init__(self, groups: list[dict[str, Any]], momentum: float, dtype: torch.dtype) -> None:
         super().__init__(groups, {"lr": 0.0})
-        self.momentum = momentum
-        fast = precisions(self.param_groups[0]["params"][0].device)
-        self.dtype = torch.bfloat16 if "bfloat16" in fast else torch.float32
+        self.momentum, self.dtype = momentum, dtype
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -117,7 +120,7 @@ class Muon(torch.optim.Optimizer):
                 if weight not in self.state:
                     self.state[weight]["average"] = torch.zeros_like(gradient)
                 average = self.state[weight]["average"].lerp_(gradient, 1 - self.momentum)
-                direction = orthogonalise(gradient.lerp(average, self.momentum), self.dtype)
+                direction = orthogonalise(gradient.lerp(average, self.momentum), self.dtype)  # Nesterov's
                 rows, columns = matrix.shape
                 matrix.mul_(rows**0.5 / matrix.norm())
                 longer = max(1.0, rows / columns) ** 0.5  # a tall matrix has fewer singular values than rows
@@ -156,8 +159,10 @@ def settle(optimiser: torch.optim.Optimizer | WithMuon, recipe: Recipe, epoch: f
     """
     rate = rate_at(recipe, epoch)
     for group in optimiser.param_groups:
-        moves = rate and group["end"]  # what is frozen from the start, as in a recipe cut short, has no schedule
-        group["fall"] = rate_at(recipe, epoch * recipe.epochs / group["end"]) / rate if moves else 0.0
+        if rate == 0 or group["end"] == 0:  # over, or frozen from the start, as in a recipe cut short
+            group["fall"] = 0.0
+        else:
+            group["fall"] = rate_at(recipe, epoch * recipe.epochs / group["end"]) / rate
 
 
 def build_average(network: nn.Module, recipe: Recipe) -> AveragedModel | None:

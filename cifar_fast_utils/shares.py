@@ -59,7 +59,7 @@ def shares_of(
     preparing, next_epoch = timed(lambda: epochs_of(recipe, images, labels, 0, dtype))
     whitening, filters = timed(lambda: whitening_layer(recipe, images))
     network = build_network(recipe, width, precision, filters).to(device)
-    optimiser, average = build_optimiser(network, recipe), build_average(network, recipe)
+    optimiser, average = build_optimiser(network, recipe, dtype=dtype), build_average(network, recipe)
     set_rate(optimiser, RATE)
     seconds: dict[str, list[float]] = {phase: [] for phase in PHASES}
     epoch = itertools.chain.from_iterable(next_epoch() for _ in itertools.count())

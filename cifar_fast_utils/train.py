@@ -161,7 +161,7 @@ def train(
         epochs_at = functools.cache(lambda side: epochs_of(recipe, images, numbers, seed, dtype, side))
         smaller = test_view(test_images, recipe.tta_side, dtype) if recipe.tta_side else None
         test_images = test_view(test_images, recipe.test_side, dtype)
-        optimiser = build_optimiser(network, recipe, loss_scale)
+        optimiser = build_optimiser(network, recipe, loss_scale, dtype)
         average = build_average(network, recipe)
         lookahead = Lookahead(network) if recipe.lookahead_every else None
         last_seen = LastSeen(labels) if recipe.looks_back else None

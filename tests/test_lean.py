@@ -617,8 +617,7 @@ def test_muon_is_pytorchs_but_for_what_it_iterates_in(c_out: int) -> None:
     filters = nn.Parameter(torch.randn(c_out, 6, 3, 3))
     filters.data *= c_out**0.5 / filters.norm()
     theirs = nn.Parameter(filters.detach().flatten(1).clone())
-    ours = Muon([{"params": [filters]}], momentum=0.6)
-    ours.dtype = torch.bfloat16
+    ours = Muon([{"params": [filters]}], momentum=0.6, dtype=torch.bfloat16)
     pytorchs = torch.optim.Muon([theirs], lr=0.3, weight_decay=0.0, momentum=0.6)
     for _ in range(3):
         filters.grad = torch.randn_like(filters)
@@ -631,12 +630,28 @@ def test_muon_is_pytorchs_but_for_what_it_iterates_in(c_out: int) -> None:
         torch.testing.assert_close(filters.detach().flatten(1), theirs.detach(), rtol=0, atol=0)
 
 
-def test_muon_iterates_in_float32_where_bfloat16_would_be_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
-    for there, dtype in ((["bfloat16", "float32"], torch.bfloat16), (["float32"], torch.float32)):
-        monkeypatch.setattr(optimiser_module, "precisions", lambda _, there=there: there)
-        optimiser = build_optimiser(new_network(MUON, 4), MUON)
+def test_muon_iterates_in_bfloat16_where_the_network_computes_in_it(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.dtype] = []
+    iterate = optimiser_module.orthogonalise
+
+    def watched(matrix: Tensor, dtype: torch.dtype) -> Tensor:
+        seen.append(dtype)
+        return iterate(matrix, dtype)
+
+    monkeypatch.setattr(optimiser_module, "orthogonalise", watched)
+    recipe = replace(with_epochs(MUON, 0.5), batch_size=256)
+    train(recipe, tiny, scale=Scale("narrow", 4), precision="float32", progress=False)
+    assert set(seen) == {torch.float32}
+    seen.clear()
+    for dtype in (torch.bfloat16, torch.float16):
+        optimiser = build_optimiser(new_network(MUON, 4), MUON, dtype=dtype)
         assert isinstance(optimiser, WithMuon)
-        assert optimiser.muon.dtype == dtype
+        for weight in optimiser.filters:
+            weight.grad = torch.randn_like(weight)
+        optimiser.muon.step()
+    assert seen == [torch.bfloat16] * 6 + [torch.float32] * 6
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 99))
