@@ -100,7 +100,8 @@ class Muon(torch.optim.Optimizer):
     has no work left to do.
 
     PyTorch's own, since 2.9, takes matrices alone and always iterates in bfloat16, which a processor without
-    instructions for it emulates, so slowly that a step takes several times as long.
+    instructions for it emulates, so slowly that a whole step can take twice as long and more (`muon_bfloat16_cost` of
+    `cifar-fast bench`).
     Source: K. Jordan, Muon, 2024, and its use in airbench94_muon.
     """
 

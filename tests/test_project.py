@@ -81,9 +81,9 @@ BFLOAT16 = "AMD EPYC (family 25, model 17), 2 cores"
 AVX2 = "AMD EPYC (family 25, model 17, AVX2), 2 cores"
 
 
-def ledger(name: str) -> list[dict[str, Any]]:
+def ledger(name: str, recipe: str | None = None) -> list[dict[str, Any]]:
     lines = (ROOT / "book" / "results" / name).read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    return [run for run in map(json.loads, lines) if recipe in (None, run["recipe"]["name"])]
 
 
 def test_the_readmes_results_are_the_recorded_ones() -> None:
@@ -120,7 +120,7 @@ def test_the_readmes_results_are_the_recorded_ones() -> None:
 def test_the_readmes_later_recipes_are_the_recorded_ones(
     name: str, file: str, device: str, processor: str | None
 ) -> None:
-    here = [run for run in ledger(f"{file}.jsonl") if run["recipe"]["name"] == name]
+    here = ledger(f"{file}.jsonl", name)
     assert {(run["device"], run["threads"], run["dataset"]) for run in here} == {(device, 2, "cifar10-jpeg")}
     cells = [f"`{name}`", *([processor] if processor else []), str(len(here))]
     cells.append(f"{mean_tta(here):.2f} % ({statistics.stdev(100 * float(r['tta_accuracy']) for r in here):.2f})")
@@ -134,22 +134,18 @@ def trained(runs: list[dict[str, Any]]) -> float:
 def test_the_readmes_minutes_without_bfloat16_are_the_recorded_ones() -> None:
     ratios = []
     for name in ("small_fast_60_ahead", "small_fast_180_ahead"):
-        without = [run for run in ledger("without_bfloat16.jsonl") if run["recipe"]["name"] == name]
-        at_home = [run for run in ledger(f"{name}.jsonl") if run["recipe"]["name"] == name]
-        ratios.append(trained(without) / trained(at_home))
+        ratios.append(trained(ledger("without_bfloat16.jsonl", name)) / trained(ledger(f"{name}.jsonl", name)))
     text = README.replace("\n", " ")
     assert f"they take {ratios[0]:.1f} and {ratios[1]:.1f} times as long" in text
-    cut = [
-        [run for run in ledger("small_fast.jsonl") if run["recipe"]["name"] == name]
-        for name in ("airbench94@4", "final@1.6")
-    ]
+    cut = [ledger("small_fast.jsonl", name) for name in ("airbench94@4", "final@1.6")]
+    flops = [float(runs[0]["flops"]) / 1e12 for runs in cut]
+    assert f"Cut to {flops[0]:.1f} and {flops[1]:.1f} TFLOP" in text
     assert f"`airbench94@4` comes to {mean_tta(cut[0]):.2f} % and `final@1.6` to {mean_tta(cut[1]):.2f} %" in text
     assert {len(runs) for runs in cut} == {3}
 
 
 def test_the_readme_holds_fast_against_airbench94() -> None:
-    runs = ledger("fast.jsonl")
-    air, fast = ([run for run in runs if run["recipe"]["name"] == name] for name in ("airbench94", "fast"))
+    air, fast = (ledger("fast.jsonl", name) for name in ("airbench94", "fast"))
     new, old = ([100 * float(run["tta_accuracy"]) for run in runs] for runs in (fast, air))
     p = p_not_below(new, old, 0.1)
     flops = float(fast[0]["flops"]) / float(air[0]["flops"])
