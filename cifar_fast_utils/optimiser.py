@@ -108,33 +108,48 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, groups: list[dict[str, Any]], momentum: float, dtype: torch.dtype) -> None:
         super().__init__(groups, {"lr": 0.0})
         self.momentum, self.dtype = momentum, dtype
+        self.filters: list[nn.Parameter] = [weight for group in self.param_groups for weight in group["params"]]
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Scale the filters, then move them; those without a gradient are frozen and left alone."""
+    def turn(self) -> None:
+        """Scale the filters, and let the direction of their step take the gradient's place; those without are frozen.
+
+        Apart from `move` for its many small products, which a GPU does best without Python in between (see `Replay`).
+        """
+        for weight in self.filters:
+            if weight.grad is None:
+                continue
+            matrix, turned = as_matrix(weight), torch.empty_like(weight)
+            gradient = as_matrix(turned.copy_(weight.grad))  # in the weights' order in memory
+            if weight not in self.state:
+                self.state[weight]["average"] = torch.zeros_like(gradient)
+            average = self.state[weight]["average"].lerp_(gradient, 1 - self.momentum)
+            gradient.copy_(orthogonalise(gradient.lerp(average, self.momentum), self.dtype))  # Nesterov's
+            matrix.mul_(len(matrix) ** 0.5 / matrix.norm())
+            weight.grad = turned
+
+    @torch.no_grad()
+    def move(self) -> None:
+        """Move the filters along what `turn` left in place of their gradients."""
         for group in self.param_groups:
             for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                matrix = as_matrix(weight)
-                gradient = as_matrix(torch.empty_like(weight).copy_(weight.grad))  # in the weights' order in memory
-                if weight not in self.state:
-                    self.state[weight]["average"] = torch.zeros_like(gradient)
-                average = self.state[weight]["average"].lerp_(gradient, 1 - self.momentum)
-                direction = orthogonalise(gradient.lerp(average, self.momentum), self.dtype)  # Nesterov's
-                rows, columns = matrix.shape
-                matrix.mul_(rows**0.5 / matrix.norm())
-                longer = max(1.0, rows / columns) ** 0.5  # a tall matrix has fewer singular values than rows
-                matrix.add_(direction, alpha=-group["lr"] * longer)
+                if weight.grad is not None:
+                    rows, columns = as_matrix(weight).shape
+                    longer = max(1.0, rows / columns) ** 0.5  # a tall matrix has fewer singular values than rows
+                    weight.add_(weight.grad, alpha=-group["lr"] * longer)
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Both."""
+        self.turn()
+        self.move()
 
 
 class WithMuon:
     """Muon for the filters, SGD for the rest; to a training loop, one optimiser."""
 
     def __init__(self, sgd: torch.optim.SGD, muon: Muon) -> None:
-        self.sgd, self.muon = sgd, muon
+        self.sgd, self.muon, self.filters = sgd, muon, muon.filters
         self.param_groups = [*sgd.param_groups, *muon.param_groups]
-        self.filters: list[nn.Parameter] = [weight for group in muon.param_groups for weight in group["params"]]
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -143,7 +158,12 @@ class WithMuon:
 
     def step(self) -> None:
         """Let both take a step."""
-        self.muon.step()
+        self.muon.turn()
+        self.move()
+
+    def move(self) -> None:
+        """The rest of a step whose filters' gradients are directions already."""
+        self.muon.move()
         self.sgd.step()
 
 

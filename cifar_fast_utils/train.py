@@ -11,8 +11,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from . import augment
@@ -34,9 +33,11 @@ from .lean import IMAGES as LEAN_IMAGES
 from .lean import LeanNet, both_signs
 from .network import build_network, run_flops
 from .network import count_flops as count_flops
-from .optimiser import Lookahead, WithMuon, build_average, build_optimiser, lookahead_keep, rate_at, set_rate, settle
+from .optimiser import Lookahead, build_average, build_optimiser, lookahead_keep, rate_at, settle
 from .recipe import Recipe, at, untrained, with_epochs
 from .run import Clock, Run, Stopped
+from .step import replay_of
+from .step import training_step as training_step
 from .whitening import IMAGES, patch_covariance, whitening_filters
 
 
@@ -65,29 +66,6 @@ def check_finite(losses: Tensor, recipe: Recipe, steps_per_epoch: int) -> None:
             f"the loss became {losses[step - 1].item()} at step {step} (epoch {step / steps_per_epoch:.2f}, "
             f"rate {rate:.3g}): try --precision float32, a larger batch or a recipe with a lower peak rate"
         )
-
-
-def training_step(
-    network: nn.Module,
-    optimiser: torch.optim.Optimizer | WithMuon,
-    recipe: Recipe,
-    rate: float,
-    loss_scale: float,
-    images: Tensor,
-    target: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """One step of the optimiser on a batch; its mean loss and its logits (b, 10), on the device.
-
-    Images: normalised, (b, 3, side, side). Target: labels (b,) or probabilities (b, 10). The loss is multiplied by
-    `loss_scale` for the gradients alone.
-    """
-    set_rate(optimiser, rate)
-    logits = network(images)
-    loss = F.cross_entropy(logits, target, label_smoothing=recipe.label_smoothing)
-    optimiser.zero_grad()
-    (loss * loss_scale).backward()
-    optimiser.step()
-    return loss.detach(), logits.detach()
 
 
 def recipe_at(scale: Scale, recipe: Recipe) -> Recipe:
@@ -162,6 +140,7 @@ def train(
         smaller = test_view(test_images, recipe.tta_side, dtype) if recipe.tta_side else None
         test_images = test_view(test_images, recipe.test_side, dtype)
         optimiser = build_optimiser(network, recipe, loss_scale, dtype)
+        replay = replay_of(network, optimiser, recipe, loss_scale)
         average = build_average(network, recipe)
         lookahead = Lookahead(network) if recipe.lookahead_every else None
         last_seen = LastSeen(labels) if recipe.looks_back else None
@@ -188,7 +167,7 @@ def train(
                         if last_seen is not None:
                             target = last_seen.target(recipe, step / steps_per_epoch, index, batch_labels)
                         losses[step], logits = training_step(
-                            network, optimiser, recipe, rate, loss_scale, batch, target
+                            network, optimiser, recipe, rate, loss_scale, batch, target, replay
                         )
                         correct[step] = (logits.argmax(1) == batch_labels).sum()
                         step += 1

@@ -7,11 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cifar_fast_utils import augment
+from cifar_fast_utils import augment, step
 from cifar_fast_utils.data import Dataset
 from cifar_fast_utils.device import Scale, choose_device, choose_precision, choose_scale, precisions
 from cifar_fast_utils.network import build_network
-from cifar_fast_utils.recipe import LADDER, MODERN, get, with_epochs
+from cifar_fast_utils.recipe import LADDER, MODERN, Recipe, get, with_epochs
 from cifar_fast_utils.train import train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -87,3 +87,46 @@ def test_an_epochs_choices_make_the_same_images() -> None:
     )
     there = augment.apply(moved, padded.to(GPU), recipe.cutout)
     torch.testing.assert_close(there.cpu(), augment.apply(choices, padded, recipe.cutout))
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        get("final"),
+        get("celu"),
+        get("airbench94"),
+        replace(with_epochs(get("fast"), 3), sides=((0, 16), (1, 32)), hardest=((0, 1.0),)),
+        replace(with_epochs(get("fast"), 3), sides=((0, 16),), hardest=((0, 1.0),), resting=((0, 0), (1, 1))),
+        replace(with_epochs(get("muon"), 3), frozen=((0, 0), (2, 1))),
+    ],
+)
+def test_recorded_steps_are_those_launched_one_by_one(
+    recipe: Recipe, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(with_epochs(recipe, 3), batch_size=64)
+    replayed = train(recipe, tiny, scale=NARROW, device="cuda", precision="float32", progress=False)
+    monkeypatch.setattr(step, "ONE_BY_ONE", 10**9)
+    launched = train(recipe, tiny, scale=NARROW, device="cuda", precision="float32", progress=False)
+    for one, other in zip(replayed.history, launched.history, strict=True):
+        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=2e-2)
+    assert replayed.network is not None
+    assert launched.network is not None
+    before = build_network(recipe, NARROW.width, "float32").state_dict()
+    for key, value in launched.network.state_dict().items():
+        if value.is_floating_point() and before[key].ndim:
+            error = (replayed.network.state_dict()[key] - value).norm() / value.norm().clamp(min=1e-6)
+            assert error < 0.2, key
+
+
+def test_a_step_is_recorded_once_for_each_kind(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    record = step.Replay._record
+
+    def counting(self: step.Replay, *parts: torch.Tensor) -> object:
+        made.append(self)
+        return record(self, *parts)
+
+    monkeypatch.setattr(step.Replay, "_record", counting)
+    recipe = replace(with_epochs(get("fast"), 3), batch_size=64, sides=((0, 16), (1, 32)), hardest=((0, 1.0),))
+    train(replace(recipe, whiten_bias_epochs=2), tiny, scale=NARROW, device="cuda", progress=False)
+    assert len(made) == 3  # 16 pixels, 32 pixels, and these without the whitening's bias
