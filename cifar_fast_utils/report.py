@@ -165,7 +165,7 @@ def findings(rows: Sequence[Row]) -> str:
         if row.verdict:
             kind = row.verdict.split(" (")[0].split(" larger")[0]
             detail = row.verdict.removeprefix(kind).strip()
-            joint = "" if not detail else " " if detail.startswith("(") else ", "
+            joint = "" if not detail else " " if detail.startswith("(") else ", none "
             of = f"`{row.recipe.name}` against `{row.against}`: {signed(row.difference)} points"
             said.setdefault(kind, []).append(f"{of}{joint}{detail}")
     lines = []

@@ -16,7 +16,7 @@ import pytest
 from cifar_fast_utils.device import cores_of
 from cifar_fast_utils.ledger import read, read_folder
 from cifar_fast_utils.plan import read_plan
-from cifar_fast_utils.report import plan_tables, signed
+from cifar_fast_utils.report import plan_tables, rows, signed
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -152,8 +152,34 @@ def test_what_is_told_of_the_ledger_is_in_it() -> None:
             found[cores_of(run["device"]) is None].add(100 * run["tta_accuracy"])
     cpu, gpu = sorted(found[False]), sorted(found[True])
     assert f"two cores had to come up to, {cpu[0]:.2f} and {cpu[1]:.2f} percent" in text
-    assert (len(cpu), len(gpu)) == (2, 6)
-    assert f"all six runs of airbench94 on the GPU ({gpu[0]:.2f} to {gpu[-1]:.2f})" in text
+    assert (len(cpu), len(gpu)) == (2, 8)
+    assert f"all eight runs of airbench94 on the GPU ({gpu[0]:.2f} to {gpu[-1]:.2f})" in text
+
+
+def test_what_is_told_of_leave_one_out_is_in_the_report() -> None:
+    plan = read_plan(ROOT / "book" / "results" / "leave_one_out.toml")
+    records = [run for run in read([ROOT / "book" / "results" / "leave_one_out.jsonl"])[0] if run["scale"] == "small"]
+    table = rows(plan, [run for run in records if run["device"] == "NVIDIA H200"])[1:]
+    verdicts = {row.recipe.name.removeprefix("final_without_"): row.verdict.split(" (")[0] for row in table}
+    worse = {name for name, verdict in verdicts.items() if verdict == "worse"}
+    assert worse == {
+        "tta", "label_smoothing", "celu", "bias_factor", "whitening", "cutout_0", "high_rate",
+    }  # fmt: skip
+    assert verdicts["ema"].startswith("no difference larger than")
+    assert {name for name, verdict in verdicts.items() if verdict == "too few runs"} == {
+        "gpu_data", "ghost_norm", "frozen_scales", "pool_before_norm",
+    }  # fmt: skip
+    assert len(table) == 12
+    plan = read_plan(ROOT / "book" / "results" / "ladder_half.toml")
+    records = read([ROOT / "book" / "results" / "ladder_half.jsonl"])[0]
+    ladder = rows(plan, [run for run in records if run["device"] == "NVIDIA H200"])
+    said = {row.recipe.name.removesuffix("@half"): row.verdict.split(" (")[0] for row in ladder}
+    assert {name for name, verdict in said.items() if verdict == "better"} == {"tta"}
+    assert {name for name, verdict in said.items() if verdict == "worse"} == {
+        "label_smoothing", "frozen_scales", "ema", "final",
+    }  # fmt: skip
+    told = (ROOT / "book" / "how_to_use.md").read_text(encoding="utf-8").replace("\n", " ")
+    assert "with eight, seven of the twelve cost something" in " ".join(told.split())
 
 
 def test_what_the_chapters_say_came_out_is_what_was_recorded() -> None:

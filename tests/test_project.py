@@ -50,7 +50,7 @@ def test_no_module_outgrows_a_few_screens() -> None:
 ORDER = [
     "__init__", "errors", "fields", "modern", "recipe", "article", "files", "sources", "synthetic", "data", "device",
     "augment", "host", "epochs", "layers", "whitening", "lean", "network", "graph", "optimiser", "last_seen",
-    "evaluate", "run", "train", "record", "weights", "schema", "ledger", "plan", "check", "experiment",
+    "evaluate", "run", "step", "train", "record", "weights", "schema", "ledger", "plan", "check", "experiment",
     "ray_engine", "stats", "evidence", "tables", "shares", "lengths", "report", "beside", "plots", "info",
     "bench", "notebook", "arguments", "commands", "cli", "__main__",
 ]  # fmt: skip
@@ -166,6 +166,43 @@ def test_the_readmes_gpu_is_the_recorded_one() -> None:
     assert f"trains by `final` in {statistics.median(run['seconds']['train'] for run in runs):.1f} s" in text
     assert f"to {mean_tta(runs):.2f} % with TTA on `cifar10-jpeg`" in text
     assert f"of {len(runs)} seeds, sd {spread:.2f})" in text
+
+
+def test_the_readmes_race_on_a_gpu_is_the_recorded_one() -> None:
+    text = README.replace("\n", " ")
+    by_recipe = {
+        name: [run for run in ledger("fast_on_a_gpu.jsonl") if run["recipe"]["name"] == name]
+        for name in ("airbench94", "muon", "fast")
+    }
+    seconds, flops, points = {}, {}, {}
+    for name, runs in by_recipe.items():
+        points[name] = [100 * float(run["tta_accuracy"]) for run in runs]
+        seconds[name] = statistics.median(run["seconds"]["train"] for run in runs)
+        flops[name] = runs[0]["flops"] / 1e12
+        row = f"| `{name}` | {len(runs)} | {mean_tta(runs):.2f} % ({statistics.stdev(points[name]):.2f}) |"
+        assert f"{row} {flops[name]:.1f} | {seconds[name]:.2f} |" in README
+    assert f"p = {p_not_below(points['fast'], points['airbench94'], 0.1):.2g})" in text
+    assert f"its {flops['fast'] / flops['airbench94']:.2f} of the FLOPs take" in text
+    assert f"take {seconds['fast'] / seconds['airbench94']:.2f} of the time" in text
+
+
+def test_the_replayed_steps_are_the_measured_ones() -> None:
+    figures = json.loads((ROOT / "benchmarks" / "h200_replay.json").read_text())
+    took = {(row["recipe"], row["scale"], row["side"]): row for row in figures["milliseconds"]}
+    fast = [row for (name, *_), row in took.items() if name == "fast"]
+    (low, high), (before, after) = (
+        (min(row[how] for row in fast), max(row[how] for row in fast)) for how in ("replayed", "launched")
+    )
+    full, small = took["final", "full", 32], took["final", "small", 32]
+    text = README.replace("\n", " ")
+    assert f"`fast` takes {low:.1f} to {high:.1f} ms in place of {before:.1f} to {after:.1f}" in text
+    assert f"at full width {full['replayed']:.1f} in place of {full['launched']:.1f}" in text
+    assert f"small scale {small['replayed']:.1f} in place of {small['launched']:.1f}" in text
+    chapter = (ROOT / "notebooks" / "13_the_machine.ipynb").read_text(encoding="utf-8")
+    for (name, scale, side), row in took.items():
+        at = f", {side} pixels" if name == "fast" else ""
+        if name in {"final", "airbench94", "muon"} or (name == "fast" and side != 24):
+            assert f"| `{name}`, {scale} scale{at} | {row['launched']:.2f} | {row['replayed']:.2f} |" in chapter
 
 
 def mean_tta(runs: list[dict[str, Any]]) -> float:
