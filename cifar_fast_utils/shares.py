@@ -42,7 +42,8 @@ def shares_of(
 
     `forward` holds the loss, `optimiser` the averaging, `data` the preprocessing, the whitening and the batches: an
     epoch of them made without training, or, from a DataLoader, which works ahead in processes of its own, the median
-    wait. The other phases are medians over `steps` steps, times the steps of the run, and one final test.
+    wait. The other phases are medians over `steps` steps, times the steps of the run, and one final test. A GPU's
+    kernels are launched one by one for it, which in a training they are not (see `step.Replay`).
     """
 
     def timed(work: Callable[[], Any]) -> tuple[float, Any]:
