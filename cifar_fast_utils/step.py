@@ -18,7 +18,8 @@ from .recipe import Recipe
 Gradients = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Images and what they are to answer → mean loss and logits; the gradients are left in the parameters."""
 ONE_BY_ONE = 3
-"""How many steps of a kind are launched kernel by kernel before it is recorded: they choose kernels, take memory."""
+"""How many steps of a kind are launched kernel by kernel before it is recorded: in them cuDNN chooses its kernels, and
+what must outlive a step is made, Muon's averages."""
 
 
 def gradients(
@@ -46,20 +47,26 @@ class Replay:
     """`step` on a GPU, whose kernels are recorded once for each kind of step and from then on launched all together.
 
     A GPU is through with the kernels of a small step before Python has launched them one by one. A kind is what images
-    come in, what is trained and what else the caller names. The parameters must stay where they are in memory; what is
-    given back is overwritten by the next step.
+    come in, what is trained and what else the caller names. What a step reads and changes, parameters, the norms'
+    statistics, Muon's averages, must stay where it is in memory; what is given back the next step overwrites. Each kind
+    keeps the memory of its step until the end.
     Source: CUDA graphs, in PyTorch's notes on CUDA semantics.
     """
 
     def __init__(self, step: Gradients, network: nn.Module) -> None:
-        self.step, self.parameters = step, list(network.parameters())
+        self.step, self.network, self.parameters = step, network, list(network.parameters())
         self.calls: Counter[Hashable] = Counter()
         self.recorded: dict[Hashable, tuple[Any, tuple[Tensor, Tensor], tuple[Tensor, Tensor], list[Any]]] = {}
 
     def __call__(self, kind: Hashable, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Mean loss and logits of a step of that kind."""
         trained = tuple(parameter.requires_grad for parameter in self.parameters)
-        key = (kind, trained, *((part.shape, part.stride(), part.dtype) for part in (images, target)))
+        key = (
+            kind,
+            self.network.training,
+            trained,
+            *((part.shape, part.stride(), part.dtype) for part in (images, target)),
+        )
         self.calls[key] += 1
         if self.calls[key] <= ONE_BY_ONE:
             return self.step(images, target)
@@ -97,7 +104,8 @@ def training_step(
     """One step of the optimiser on a batch; its mean loss and its logits (b, 10), on the device.
 
     Images: normalised, (b, 3, side, side). Target: labels (b,) or probabilities (b, 10). The loss is multiplied by
-    `loss_scale` for the gradients alone. `replay`: what has recorded such steps (see `replay_of`).
+    `loss_scale` for the gradients alone. `replay`: what records such steps of this network and this optimiser (see
+    `replay_of`); the next step then overwrites what this one gives back.
     """
     set_rate(optimiser, rate)
     if replay is None:

@@ -184,6 +184,8 @@ def test_the_readmes_race_on_a_gpu_is_the_recorded_one() -> None:
     assert f"p = {p_not_below(points['fast'], points['airbench94'], 0.1):.2g})" in text
     assert f"its {flops['fast'] / flops['airbench94']:.2f} of the FLOPs take" in text
     assert f"take {seconds['fast'] / seconds['airbench94']:.2f} of the time" in text
+    shares = (flops["muon"] / flops["airbench94"], seconds["muon"] / seconds["airbench94"])
+    assert f"`muon`'s {shares[0]:.2f} take {shares[1]:.2f} too" in text
 
 
 def test_the_replayed_steps_are_the_measured_ones() -> None:
