@@ -182,8 +182,9 @@ Written by `cifar-fast report` from the recorded runs and their plans alone. A v
 a paired one where two recipes train the same network and differ in the test alone, with Holm's correction over the
 table: *better* or *worse* where two recipes of equal accuracy would differ as much less than 1 time in 20; *no
 difference larger than x shown* where the 95% interval leaves no room for one that matters; else *too few runs*, with
-about how many on each side would find the smallest difference that matters to the plan, 4 times in 5. The intervals
-are not corrected, so one may leave out zero and the verdict still be *too few runs*.
+about how many on each side would find the smallest difference that matters to the plan, 4 times in 5. Where two recipes
+gave equal accuracies on three seeds or more, *no difference larger than 0* is said, whatever the interval. The
+intervals are not corrected, so one may leave out zero and the verdict still be *too few runs*.
 
 Seconds stand where a recipe has runs whose GPU, or as many cores as they have threads, no other run of the table had
 a part of. Runs with fewer threads than their machine has cores mostly had a neighbour on the others: compare their
@@ -210,11 +211,14 @@ def report(folder: Path, target: float = 0.94) -> str:
         if plan.search:
             continue
         parts.append(f"## {plan.question}")
-        for setting, table in plan_tables(plan, records):
+        tables = plan_tables(plan, records)
+        if tables and plan.compare != "none":
+            parts.append(f"The smallest difference that matters here: {plan.worth:g} points.")
+        for setting, table in tables:
             parts += told(plan, setting, table)
             if absent := [f"`{row.recipe.name}`" for row in table if not row.rung]:
                 parts.append(f"No runs yet of {', '.join(absent)}.")
-        if parts[-1].startswith("##"):
+        if not tables:
             parts.append(f"No runs of `{path.name}` yet.")
     for path in sorted(folder.glob("shares*.json")):
         parts += ["## Where the time goes", shares_table(read_shares(path))]

@@ -190,6 +190,17 @@ def test_settings_are_never_mixed(tmp_path: Path) -> None:
     assert len(by_setting(read_folder(tmp_path)[0])) == 6
 
 
+def test_a_report_says_which_difference_matters_to_a_plan_that_compares(tmp_path: Path) -> None:
+    asked = 'question = "Which?"\ndataset = "noise"\nscale = "small"\nseeds = 3\nrungs = ["celu"]\nworth = 0.3\n'
+    (tmp_path / "plan.toml").write_text(asked + 'compare = "first"\n')
+    said = "The smallest difference that matters here: 0.3 points."
+    assert said not in report(tmp_path)  # without runs
+    append(tmp_path / "runs.jsonl", record("celu"))
+    assert f"## Which?\n\n{said}\n\nOn `noise`" in report(tmp_path)
+    (tmp_path / "plan.toml").write_text(asked)
+    assert said not in report(tmp_path)
+
+
 def test_a_question_to_a_gpu_is_not_answered_by_a_cpu() -> None:
     records = runs("celu", 0.86, device="a processor, 2 cores") + runs("celu", 0.86, device="a card")
     devices = {gpu: [on.device for on, _ in plan_tables(plan("celu", gpu=gpu), records)] for gpu in (False, True)}
