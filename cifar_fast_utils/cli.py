@@ -26,13 +26,15 @@ PLOTS = (".png", ".svg", ".pdf")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 2 something to mend, 130 stopped by Ctrl-C."""
     chosen = parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe on Windows has no "→"
+        sys.stdout.reconfigure(errors="replace")
     try:
         COMMANDS[chosen.command](chosen)
         sys.stdout.flush()
     except UserError as error:
         return _fail(str(error))
     except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
     except KeyboardInterrupt:
         print("\ncifar-fast: stopped", file=sys.stderr)
         return 130
@@ -47,6 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return _fail(f"{where} is out of memory: {smaller}")
     return 0
+
+
+def _silence() -> None:
+    """Let what is printed from now on be lost."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str) -> int:
@@ -97,8 +104,13 @@ def _train(chosen: argparse.Namespace) -> None:
     dataset = load(chosen.data, quiet=chosen.quiet)
 
     def show(row: dict[str, Any]) -> None:
-        with tqdm.external_write_mode():
-            print(table_row(row), flush=True)  # at once, in a pipe too
+        try:
+            with tqdm.external_write_mode():
+                print(table_row(row), flush=True)  # at once, in a pipe too
+        except BrokenPipeError:
+            if not (chosen.json or chosen.save or chosen.plot):
+                raise
+            _silence()  # nobody reads on, but the files are still wanted
 
     print(f"{recipe.name} on {dataset.name}, {scale.name} scale, seed {chosen.seed}\n\n{TABLE_HEAD}", flush=True)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections import Counter
 
@@ -49,7 +50,7 @@ def record(chosen: argparse.Namespace) -> None:
 
 def report(chosen: argparse.Namespace) -> None:
     """What the recorded runs show."""
-    if not chosen.folder.is_dir():
+    if not os.path.isdir(chosen.folder):  # also where it may not be looked at
         raise UserError(f"there is no folder {chosen.folder}")
     if not 0 < chosen.target < 1:
         raise UserError(f"--target is an accuracy between 0 and 1, not {chosen.target:g}")

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -169,14 +169,17 @@ def _folder(source: str, store: Path, quiet: bool) -> Dataset:
     if folder.name == sources.BATCHES:
         folder = folder.parent
     batches = folder / sources.BATCHES
-    if batches.is_dir():
+    if whole := os.path.isdir(batches):
         name, files, read = "cifar10", sorted(batches.iterdir()), partial(sources.read_torchvision, folder)
     else:
         train, test = sources.parquet_files(folder)
         name, files, read = folder.name, train + test, partial(sources.read_parquet, folder, quiet)
     stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     key = hashlib.sha256(repr((str(folder), stamps)).encode()).hexdigest()[:16]
-    return _cached(store / f"folder-{key}.safetensors", name, sources.CIFAR10_CLASSES, read)
+    dataset = _cached(store / f"folder-{key}.safetensors", name, sources.CIFAR10_CLASSES, read)
+    if name == "cifar10" and not whole and not synthetic.coloured_as_cifar10(dataset.train_images):
+        return replace(dataset, name="cifar10-lookalike")  # a part of it, or its images re-encoded
+    return dataset
 
 
 def _cached(file: Path, name: str, classes: Sequence[str], read: Callable[[], sources.Arrays]) -> Dataset:

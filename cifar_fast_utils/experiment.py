@@ -15,11 +15,11 @@ from tqdm import tqdm
 from .data import Dataset, make_dataset
 from .device import SCALES, Scale, choose_device, choose_precision, device_name
 from .errors import UserError
-from .files import check_writable
-from .ledger import Record, Setting, append, read_folder, setting_of
+from .ledger import Record, Setting, append, check_appendable, read_folder, setting_of
 from .plan import VALIDATION, Plan, missing
 from .recipe import Recipe, with_epochs
 from .record import current_commit, to_record
+from .run import Stopped
 from .train import data_at, recipe_at, train
 
 Work = list[tuple[Recipe, int]]
@@ -65,17 +65,20 @@ class Job:
             tick(row["epoch"] - done)
             done = row["epoch"]
 
-        run = train(
-            recipe,
-            self.dataset,
-            scale=self.scale,
-            device=self.device,
-            precision=self.precision,
-            seed=seed,
-            test_each_epoch=self.test_each_epoch,
-            progress=False,
-            on_epoch=on_epoch,
-        )
+        try:
+            run = train(
+                recipe,
+                self.dataset,
+                scale=self.scale,
+                device=self.device,
+                precision=self.precision,
+                seed=seed,
+                test_each_epoch=self.test_each_epoch,
+                progress=False,
+                on_epoch=on_epoch,
+            )
+        except Stopped:  # of half a run nothing is kept
+            raise KeyboardInterrupt from None
         return to_record(run, commit)
 
     def warm_up(self, recipe: Recipe) -> None:
@@ -141,7 +144,7 @@ def carry_out(plan: Plan, ledger: Path, dataset: Dataset, engine: Engine, progre
     What any file of the ledger's folder holds of this setting is not run again. Ctrl-C loses the run in progress.
     Raises `UserError` as `to_do` and a run do, and if the ledger cannot be written.
     """
-    check_writable(ledger)
+    check_appendable(ledger)
     records, damaged = read_folder(ledger.parent)
     for line in damaged:
         print(f"skipped {line}", file=sys.stderr)

@@ -7,13 +7,12 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from .errors import UserError
 
 Knots = tuple[tuple[float, float], ...]
-What = TypeVar("What", int, float)
 
 
 def later(default: Any) -> Any:
@@ -114,9 +113,11 @@ class Recipe:
             object.__setattr__(self, name, tuple((float(epoch), kind(what)) for epoch, what in getattr(self, name)))
         object.__setattr__(self, "widths", tuple(self.widths))
         epochs = [epoch for epoch, _ in self.knots]
+        numbers = [number for knot in self.knots for number in knot]
         sides, shares, frozen, resting = (
             [what for _, what in pairs] for pairs in (self.sides, self.hardest, self.frozen, self.resting)
         )
+        smallest = min(sides, default=32)
         for wrong, why in (
             *(
                 (getattr(self, name) not in words, f"{name} is one of {', '.join(words)}, not {getattr(self, name)!r}")
@@ -130,6 +131,23 @@ class Recipe:
                 f"take a multiple of {self.ghost_groups}",
             ),
             (not epochs or epochs != sorted(set(epochs)), f"the knots' epochs must rise: {epochs}"),
+            (
+                not all(0 <= number < math.inf for number in numbers),
+                f"the knots hold finite numbers from 0 up: {numbers}",
+            ),
+            *(
+                (not right, f"{name} {must}, not {getattr(self, name)}")
+                for name, right, must in (
+                    ("momentum", 0 < self.momentum < 1, "lies between 0 and 1"),
+                    ("bias_factor", self.bias_factor >= 1, "is at least 1"),
+                    ("ema_every", self.ema_every >= 0, "is at least 0"),
+                    ("lookahead_every", self.lookahead_every >= 0, "is at least 0"),
+                    ("whiten_stride", self.whiten_stride >= 1, "is at least 1"),
+                    ("pad", 0 <= self.pad < smallest, f"is 0 to {smallest - 1} pixels here"),
+                    ("cutout", 0 <= self.cutout <= smallest, f"is 0 to {smallest} pixels a side here"),
+                    ("tta_shift", 0 <= self.tta_shift < self.test_side, f"is 0 to {self.test_side - 1} pixels here"),
+                )
+            ),
             *(
                 (
                     changes[:1] != [0] or changes != sorted(set(changes)) or any(e != round(e) for e in changes),
@@ -149,7 +167,7 @@ class Recipe:
             ),
             (self.augment_on == "host" and shares != [1], "the hardest can be chosen on the device only"),
             (
-                frozen != sorted(frozen) or not 0 <= frozen[0] <= frozen[-1] <= (2 if self.network == "lean" else 0),
+                frozen != sorted(frozen) or any(not 0 <= n <= (2 if self.network == "lean" else 0) for n in frozen),
                 f"0 to 2 blocks of the lean network can be frozen, never fewer than before: {frozen}",
             ),
             (
@@ -160,7 +178,6 @@ class Recipe:
             (self.augment_on == "host" and self.flip == "alternate", "flips alternate on the device only"),
             (self.augment_on == "host" and sides != [32], "images are shrunk on the device only"),
             (self.network == "lean" and not self.whiten, "the lean network begins with the whitening"),
-            (not 0 <= self.cutout <= 32, f"the cutout is 0 to 32 pixels a side, not {self.cutout}"),
             (self.augment_on == "host" and self.jitter != 0, "brightness and contrast are jittered on the device only"),
             (
                 len(self.widths) != 3 or min(self.widths, default=0) < 1,
@@ -207,9 +224,11 @@ def _words() -> dict[str, tuple[str, ...]]:
 def from_dict(content: Mapping[str, Any]) -> Recipe:
     """The recipe that `Recipe.to_dict` wrote, perhaps through JSON. Raises `UserError` on missing or unknown fields."""
     content = {key: value for key, value in content.items() if key != "digest"}
+    if lacks := [one.name for one in fields(Recipe) if one.name not in content and not one.metadata.get("later")]:
+        raise UserError(f"not a recipe: it lacks {', '.join(lacks)}")
     try:
         return Recipe(**content)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise UserError(f"not a recipe: {error}") from None
 
 
@@ -217,33 +236,3 @@ def diff(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
     """The fields that differ, but for the name: {field: (old value, new value)}."""
     pairs = {field.name: (getattr(old, field.name), getattr(new, field.name)) for field in fields(Recipe)}
     return {key: pair for key, pair in pairs.items() if key != "name" and pair[0] != pair[1]}
-
-
-def with_epochs(recipe: Recipe, epochs: float) -> Recipe:
-    """The recipe stretched to another length, its schedules with it; named `NAME@EPOCHS`. Raises `UserError` if ≤ 0."""
-    factor = epochs / recipe.epochs  # first, so that half an epoch comes out exact
-    stretched = replace(recipe, name=f"{recipe.name}@{epochs:g}", epochs=epochs)  # refuses what is no length
-    return replace(
-        stretched,
-        knots=tuple((epoch * factor, rate) for epoch, rate in recipe.knots),
-        sides=_stretched(recipe.sides, factor),
-        hardest=_stretched(recipe.hardest, factor),
-        frozen=_stretched(recipe.frozen, factor),
-        resting=_stretched(recipe.resting, factor),
-        whiten_bias_epochs=recipe.whiten_bias_epochs * factor,
-    )
-
-
-def at(pairs: tuple[tuple[float, What], ...], epoch: float) -> What:
-    """What holds at an epoch, of pairs of (epoch, what holds from then on)."""
-    return [what for start, what in pairs if start <= epoch][-1]
-
-
-def untrained(recipe: Recipe, epoch: float, step: int) -> int:
-    """How many of the first blocks a step does not train: the frozen ones and, at every other step, those that rest."""
-    return max(at(recipe.frozen, epoch), at(recipe.resting, epoch) if step % 2 else 0)
-
-
-def _stretched(pairs: tuple[tuple[float, What], ...], factor: float) -> tuple[tuple[float, What], ...]:
-    """What holds from an epoch on, with the epochs stretched to whole numbers; of two that meet the later one stays."""
-    return tuple({float(round(epoch * factor)): what for epoch, what in pairs}.items())

@@ -18,9 +18,9 @@ def whole(path: Path) -> Iterator[Path]:
     The temporary name ends as the real one does, for libraries that go by it. Raises `UserError`, in one line, where
     the disk is full, the folder is missing or may not be written to.
     """
-    _refuse(path)
     temporary: Path | None = None
     try:
+        _refuse(path)
         handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
@@ -36,8 +36,8 @@ def whole(path: Path) -> Iterator[Path]:
 
 def check_writable(path: Path) -> None:
     """Raise `UserError` now if `whole(path)` would fail later, for instance after an hour's training."""
-    _refuse(path)
     try:
+        _refuse(path)
         tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error

@@ -33,11 +33,13 @@ class _Tracer(Tracer):
 
 
 def draw_graph(recipe: Recipe, axes: Axes, width: int = 64, part: str = "") -> None:
-    """Draw the recipe's network, or one part of it ("layer2"), as boxes with the shapes that leave them, and arrows.
+    """Draw the recipe's ResNet-9, or one part of it ("layer2"), as boxes with the shapes that leave them, and arrows.
 
     A column for each part of the network, read from the top down. Shapes are channels × rows × columns, of one image.
-    Raises `ValueError` if the network has no such part.
+    Raises `ValueError` if the network has no such part, or is the lean one.
     """
+    if recipe.network == "lean":
+        raise ValueError("the lean network cannot be drawn")
     boxes = _boxes(recipe, width)
     if part:
         inside = {node: text for node, text in boxes.items() if f"{_owner(node)}.".startswith(f"{part}.")}

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from filelock import FileLock
 
 from .errors import UserError
+from .files import check_writable
 from .schema import validate
 
 Record = dict[str, Any]
@@ -70,6 +71,18 @@ def append(path: Path, record: Record) -> None:
                 raise
             if not size:
                 _sync_folder(path.parent)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def check_appendable(path: Path) -> None:
+    """Raise `UserError` now if `append` would fail later, or if `read_folder` would not find what it adds."""
+    if path.suffix != ".jsonl":
+        raise UserError(f"cannot record into {path}: a ledger's name ends in .jsonl")
+    check_writable(path)
+    try:
+        if path.exists():
+            path.open("ab").close()
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 

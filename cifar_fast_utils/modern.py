@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from .fields import Recipe, with_epochs
+from .fields import Recipe
+from .schedule import with_epochs
 
 airbench94 = Recipe(
     name="airbench94",

@@ -106,14 +106,13 @@ class Plan(BaseModel):
 
         A rung that another of the plan equals but for TTA is not run: the other's runs give its accuracy as well.
         """
-        recipes = self.recipes()
-        with_tta = {untested(recipe).digest for recipe in recipes if recipe.tta}
-        run = [recipe for recipe in recipes if recipe.tta or recipe.digest not in with_tta]
+        count = [(recipe, self.fewer.get(recipe.name, self.seeds)) for recipe in self.recipes()]
+        with_tta = {untested(recipe).digest: n for recipe, n in count if recipe.tta}
         return [
             (recipe, self.first_seed + seed)
-            for seed in range(max([self.seeds, *self.fewer.values()]))
-            for recipe in run
-            if seed < self.fewer.get(recipe.name, self.seeds)
+            for seed in range(max(n for _, n in count))
+            for recipe, n in count
+            if seed < n and (recipe.tta or seed >= with_tta.get(recipe.digest, 0))
         ]
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from .device import DEVICE_VARIABLE
 from .errors import UserError
 from .experiment import Job, Tick, Work
 from .ledger import Record, Setting
@@ -29,6 +31,8 @@ class OnRay:
         if not ray.is_initialized():
             ray.init(include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
         threads = job.threads or 1
+        if job.device == "auto":  # what is said here holds on the nodes as well
+            job = replace(job, device=os.environ.get(DEVICE_VARIABLE) or "auto")
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         gpus = any(node.get("GPU", 0) >= 1 for node in nodes)
         on_gpu = job.device == "cuda" or (job.device == "auto" and gpus)

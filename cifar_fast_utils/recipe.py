@@ -15,13 +15,13 @@ from typing import Any
 from .errors import UserError
 from .fields import Knots as Knots
 from .fields import Recipe as Recipe
-from .fields import at as at
 from .fields import diff as diff
 from .fields import from_dict as from_dict
-from .fields import untrained as untrained
-from .fields import with_epochs as with_epochs
 from .modern import MODERN as MODERN
 from .modern import MODERN_WITHOUT as MODERN_WITHOUT
+from .schedule import at as at
+from .schedule import untrained as untrained
+from .schedule import with_epochs as with_epochs
 
 
 def get(name: str) -> Recipe:

@@ -84,6 +84,7 @@ class Record(_Strict):
         if said != recipe.digest:
             raise ValueError(f"the digest of recipe '{recipe.name}' is {recipe.digest}, not {said}")
         for wrong, why in (
+            (not isinstance(recipe.name, str) or not recipe.name, "the recipe's name is no word"),
             ({**written, **self.recipe} != written, "`recipe` holds a value of another type than a recipe's"),
             (self.epochs != recipe.epochs, "`epochs` is not the recipe's"),
             ((self.tta_accuracy is not None) != recipe.tta, "`tta_accuracy` goes with a recipe that has `tta`"),

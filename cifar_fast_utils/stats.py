@@ -8,6 +8,7 @@ Holm's correction: S. Holm, Scand. J. Statist. 6, 1979.
 from __future__ import annotations
 
 import math
+import statistics
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,10 +39,10 @@ def interval(values: Sequence[float]) -> Interval:
     n = len(values)
     if n == 0:
         raise ValueError("no values")
-    mean = math.fsum(values) / n
+    mean = float(statistics.mean(values))  # exact, as the variances are: equal values have equal means
     if n == 1:
         return Interval(1, mean, math.nan, -math.inf, math.inf)
-    sd = float(np.std(values, ddof=1))
+    sd = float(statistics.stdev(values))
     half = float(stats.t.ppf(1 - LEVEL / 2, n - 1)) * sd / math.sqrt(n)
     return Interval(n, mean, sd, mean - half, mean + half)
 
@@ -67,7 +68,7 @@ def difference(new: Sequence[float], old: Sequence[float]) -> Difference:
     """
     mean = interval(new).mean - interval(old).mean
     n = min(len(new), len(old))
-    spreads = [float(np.var(side, ddof=1)) for side in (new, old) if len(side) > 1]
+    spreads = [float(statistics.variance(side)) for side in (new, old) if len(side) > 1]
     sd = math.sqrt(math.fsum(spreads) / len(spreads)) if spreads else math.nan
     if n < 2:
         return Difference(mean, -math.inf, math.inf, 1.0, n, sd)
@@ -131,7 +132,7 @@ def runs_needed(size: float, sd: float, power: float = POWER) -> int:
         edge = stats.t.ppf(1 - LEVEL / 2, freedom)
         return bool(stats.nct.sf(edge, freedom, shift) + stats.nct.cdf(-edge, freedom, shift) >= power)
 
-    if sd == 0:
+    if sd < size / 30:  # two on each side find it; and where there is next to no spread the noncentral t fails
         return 2
     z = float(stats.norm.ppf(1 - LEVEL / 2) + stats.norm.ppf(power))
     n = max(2, math.floor(2 * (z * sd / size) ** 2))  # the normal's answer is never too large, and off by a few

@@ -32,7 +32,7 @@ SIDE = 32
 SAMPLES = 2  # points per pixel, each way, at which outlines are drawn before they are averaged: soft edges
 FRAMES = 12  # training images that show one scene
 CHUNK = 500  # scenes rendered at once: bounds the memory
-MEAN = np.array([125.31, 122.95, 113.87])
+MEAN, SD = np.array([125.31, 122.95, 113.87]), np.array([62.99, 62.09, 66.70])  # of CIFAR-10, in bytes
 AXES = np.array([[0.57, 0.71, 0.41], [0.58, 0.0, -0.82], [0.58, -0.71, 0.40]]) * np.array([105.0, 29.0, 13.0])
 """Columns: brightness, yellow against blue, green against magenta, each as long as it varies (in bytes)."""
 
@@ -197,3 +197,15 @@ def generate(n_train: int = 9_000, n_test: int = 2_000, seed: int = 0) -> tuple[
     """
     train, test = np.random.default_rng(seed).spawn(2)
     return (*_images(train, n_train, FRAMES), *_images(test, n_test, 1))
+
+
+def coloured_as_cifar10(images: Tensor) -> bool:
+    """Whether uint8 images (n, 32, 32, 3) have the mean and the spread of CIFAR-10's training images, to two decimals.
+
+    Source: the constants of the article. The same images re-encoded as JPEG have not.
+    """
+    counts = np.stack([images[..., c].flatten().bincount(minlength=256).numpy() for c in range(3)])
+    values = np.arange(256)
+    mean = counts @ values / counts.sum(1)
+    spread = np.sqrt(counts @ values**2 / counts.sum(1) - mean**2)
+    return bool((abs(mean - MEAN) < 0.01).all() and (abs(spread - SD) < 0.01).all())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from safetensors import SafetensorError, safe_open
@@ -67,7 +68,10 @@ def read_picture(path: Path) -> Tensor:
     """
     try:
         with Image.open(path) as picture:
-            upright = ImageOps.exif_transpose(picture).convert("RGB")
+            upright = ImageOps.exif_transpose(picture)
+            if upright.mode.startswith("I"):  # 16 bits of grey, which `convert` would cut off at 255
+                upright = Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
+            upright = upright.convert("RGB")
             small = ImageOps.fit(upright, (SIZE, SIZE), Image.Resampling.BICUBIC)
     except UnidentifiedImageError:
         raise UserError(f"{path} is not a picture that Pillow can read") from None

@@ -21,7 +21,7 @@ from cifar_fast_utils.report import plan_tables, rows, signed
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LISTED = re.findall(r"^ +- file: notebooks/(\w+)$", (ROOT / "_toc.yml").read_text(encoding="utf-8"), re.MULTILINE)
-NUMBERS = ("", "one", "two", "three", "four", "five", "six")
+NUMBERS = ("", "one", "two", "three", "four", "five", "six", "seven")
 PROVENANCE = {"dataset", "scale", "device", "precision", "torch", "commit", "date", "code", "seconds"}
 
 
@@ -77,8 +77,9 @@ def test_it_teaches(path: Path, notebook: nbformat.NotebookNode) -> None:
 
 
 def test_it_says_how_long_it_takes(notebook: nbformat.NotebookNode) -> None:
-    measured = math.ceil(notebook.metadata["cifar_fast"]["seconds"] / 60)
-    assert measured <= 6
+    where = notebook.metadata["cifar_fast"]
+    measured = math.ceil(where["seconds"] / 60)
+    assert measured <= (6 if where["precision"] == "bfloat16" else 7)
     said = f"about {NUMBERS[measured]} minute{'s' * (measured > 1)} on two CPU cores"
     assert said in notebook.cells[0].source.replace("\n", " ")
 

@@ -187,6 +187,25 @@ def test_a_reader_who_stops_early_sees_no_traceback() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_files_are_written_even_if_nobody_reads_on(folder: Path, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    arguments = [*TRAIN, "--data", str(folder), "--json", str(tmp_path / "run.json")]
+    command = [sys.executable, "-m", "cifar_fast_utils", *arguments]
+    with subprocess.Popen(command, stdout=writing, stderr=subprocess.PIPE, text=True) as run:
+        os.close(writing)
+        os.read(reading, 1)  # the head of the table is written before the first step
+        os.close(reading)
+        _, said = run.communicate(timeout=300)
+    assert (run.returncode, said) == (0, "")
+    assert json.loads((tmp_path / "run.json").read_text())["dataset"] == "noise"
+
+
+def test_a_character_that_the_terminal_lacks_is_no_trouble() -> None:
+    command = [sys.executable, "-m", "cifar_fast_utils", "recipes", "--diff", "celu", "ghost_norm"]
+    done = subprocess.run(command, capture_output=True, check=True, env={**os.environ, "PYTHONIOENCODING": "cp1252"})
+    assert b"ghost_groups: 1 ? 16" in done.stdout
+
+
 def test_info_says_what_the_machine_has(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["info"]) == 0
     said = capsys.readouterr().out

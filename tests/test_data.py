@@ -167,6 +167,21 @@ def test_parquet_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert capsys.readouterr() == ("", "")
 
 
+def test_what_is_called_cifar10_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_parquet(tmp_path / "cifar10", arrays())
+    assert load(str(folder), quiet=True).name == "cifar10-lookalike"
+    assert load(str(folder), quiet=True).name == "cifar10-lookalike"  # from the cache
+    images = arrays()[0].double()
+    mean, spread = images.mean((0, 1, 2)).numpy(), images.std((0, 1, 2), correction=0).numpy()
+    for off, name in ((0.009, "cifar10"), (0.011, "cifar10-lookalike")):  # as if these were CIFAR-10's own
+        for constant, value in (("MEAN", mean), ("SD", spread)):
+            with monkeypatch.context() as patch:
+                patch.setattr(synthetic, "MEAN", mean)
+                patch.setattr(synthetic, "SD", spread)
+                patch.setattr(synthetic, constant, value + off)
+                assert load(str(folder), quiet=True).name == name
+
+
 def test_home_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_parquet(tmp_path / "home" / "images", arrays())
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

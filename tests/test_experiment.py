@@ -129,6 +129,24 @@ def test_ctrl_c_keeps_what_is_done_and_the_next_call_goes_on(plan: Path, tiny: D
     assert names(ledger) == RUNS
 
 
+def test_ctrl_c_within_a_run_ends_the_command_in_one_line(
+    plan: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pressed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    command = ["record", str(plan), "--data", str(folder), "--device", "cpu", "--quiet"]
+    monkeypatch.setattr(experiment.Job, "warm_up", lambda *_: None)
+    monkeypatch.setattr(train, "check_finite", pressed)  # of an epoch's end
+    assert cli.main(command) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "cifar-fast: stopped"
+    assert not (tmp_path / "plan.jsonl").exists()
+    monkeypatch.undo()
+    monkeypatch.setitem(device.SCALES, "smoke", NARROW)
+    assert cli.main(command) == 0
+    assert names(tmp_path / "plan.jsonl") == RUNS
+
+
 RECORDER = """
 import sys
 from cifar_fast_utils import cli, device
@@ -170,6 +188,7 @@ def test_bad_input_is_one_line(
     )
     assert "cannot read" in refused(capsys, "record", tmp_path / "none.toml", *data)
     assert "cannot write" in refused(capsys, "record", plan, "--ledger", tmp_path / "no" / "x.jsonl", *data)
+    assert "name ends in .jsonl" in refused(capsys, "record", plan, "--ledger", tmp_path / "x.json", *data)
     assert "no device is called" in refused(capsys, "record", plan, "--device", "abacus", *data)
     assert "no folder" in refused(capsys, "report", tmp_path / "none")
     assert "--target" in refused(capsys, "report", tmp_path, "--target", "94")
@@ -191,7 +210,9 @@ def test_a_plan_that_is_not_committed_is_noticed(tmp_path: Path) -> None:
     assert uncommitted(plan)
 
 
-def test_a_ray_cluster_makes_the_same_runs(plan: Path, tiny: Dataset, tmp_path: Path) -> None:
+def test_a_ray_cluster_makes_the_same_runs(
+    plan: Path, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ray = pytest.importorskip("ray")
     from cifar_fast_utils.ray_engine import OnRay
 
@@ -201,6 +222,8 @@ def test_a_ray_cluster_makes_the_same_runs(plan: Path, tiny: Dataset, tmp_path: 
     try:
         with pytest.raises(UserError, match="no node of the Ray cluster has 99 CPUs"):
             OnRay(replace(job(tiny), threads=99))
+        monkeypatch.setenv("CIFAR_FAST_DEVICE", "cpu")
+        assert OnRay(replace(job(tiny), device="auto")).job.device == "cpu"  # said here, and so to all nodes
         engine = OnRay(replace(job(tiny), precision="auto"))
         assert engine.setting() == Here(replace(job(tiny), precision="auto")).setting()
         assert engine.job.precision == engine.setting().precision  # chosen once, for all workers

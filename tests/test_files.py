@@ -47,6 +47,9 @@ def test_where_nothing_can_be_written_is_known_beforehand(tmp_path: Path) -> Non
         check_writable(tmp_path / "no" / "new.json")
     with pytest.raises(UserError, match="it is a folder"):
         check_writable(tmp_path)
+    for function in (check_writable, lambda path: whole(path).__enter__()):
+        with pytest.raises(UserError, match=r"cannot write .*File name too long"):
+            function(tmp_path / ("x" * 300))
 
 
 @pytest.mark.skipif(not Path("/dev/null").exists(), reason="a device that this system lacks")

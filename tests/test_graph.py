@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cifar_fast_utils.graph import draw_graph
 from cifar_fast_utils.layers import Conv, GhostBatchNorm
 from cifar_fast_utils.network import ResNet9
-from cifar_fast_utils.recipe import RECIPES, Recipe
+from cifar_fast_utils.recipe import MODERN, RECIPES, Recipe
 
 Pool = Literal["after_act", "before_act", "before_norm"]
 
@@ -114,3 +114,8 @@ def test_it_is_legible_in_eight_inches(name: str) -> None:
 def test_a_part_that_is_not_there() -> None:
     with pytest.raises(ValueError, match="no part called 'layer9'"):
         drawn(RECIPES["baseline"], part="layer9")
+
+
+def test_the_lean_network_is_not_drawn_as_another() -> None:
+    with pytest.raises(ValueError, match="lean"):
+        drawn(MODERN["airbench94"])

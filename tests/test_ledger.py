@@ -16,7 +16,7 @@ from records import record
 
 from cifar_fast_utils import schema
 from cifar_fast_utils.errors import UserError
-from cifar_fast_utils.ledger import append, read, read_folder
+from cifar_fast_utils.ledger import append, check_appendable, read, read_folder
 
 ROOT = Path(__file__).parent.parent
 
@@ -56,6 +56,9 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("digest", {"recipe": {**record()["recipe"], "cutout": 8}}),
     ("not a recipe", {"recipe": {**record()["recipe"], "colour": "red"}}),
     ("another type", {"recipe": {**record()["recipe"], "epochs": "10"}}),
+    ("name", {"recipe": {**record()["recipe"], "name": 5}}),
+    ("frozen", {"recipe": {**record()["recipe"], "frozen": []}}),
+    ("lacks tta", {"recipe": {k: v for k, v in record("celu")["recipe"].items() if k != "tta"}}),
 ]
 
 
@@ -221,6 +224,22 @@ def test_a_ledger_that_cannot_be_read_or_written_is_one_line(tmp_path: Path) -> 
         read([tmp_path / "none.jsonl"])
     with pytest.raises(UserError, match="cannot write"):
         append(tmp_path / "no" / "folder.jsonl", record())
+    with pytest.raises(UserError, match="cannot write"):
+        check_appendable(tmp_path / "no" / "folder.jsonl")
+    with pytest.raises(UserError, match=r"a ledger's name ends in \.jsonl"):  # else it would never be read again
+        check_appendable(tmp_path / "runs.json")
+    check_appendable(tmp_path / "runs.jsonl")
+    assert not (tmp_path / "runs.jsonl").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_ledger_that_is_read_only_is_known_before_a_run_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    append(path, record())
+    check_appendable(path)
+    path.chmod(0o444)
+    with pytest.raises(UserError, match="cannot write"):
+        check_appendable(path)
 
 
 def test_the_published_schema_is_the_packages() -> None:

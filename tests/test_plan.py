@@ -29,8 +29,8 @@ def test_all_rungs_have_their_seeds_seed_by_seed(rungs: list[str], seeds: int, d
     assert [seed for _, seed in runs] == sorted(seed for _, seed in runs)
     for name in rungs:
         mine = [seed for recipe, seed in runs if recipe.name == name]
-        shared = name == "ema" and "tta" in rungs
-        assert mine == ([] if shared else list(range(first, first + fewer.get(name, seeds))))
+        shared = fewer.get("tta", seeds) if name == "ema" and "tta" in rungs else 0  # read from the runs of `tta`
+        assert mine == list(range(first + shared, first + fewer.get(name, seeds)))
     for seed in {seed for _, seed in runs}:
         order = [rungs.index(recipe.name) for recipe, its in runs if its == seed]
         assert order == sorted(order)
@@ -77,6 +77,8 @@ def test_what_any_record_of_the_setting_holds_is_not_missing() -> None:
             "try 'fast': epochs: could not convert string to float: 'x'",
         ),
         (TOML + TRY.replace("cutout = 0", "knots = [[1, 0.0], [0, 1.0]]"), "the knots' epochs must rise"),
+        (TOML + TRY.replace("cutout = 0", "frozen = []"), "the epochs of frozen must be whole numbers"),
+        (TOML + TRY.replace("cutout = 0", "pad = 40"), "pad is 0 to 31 pixels here, not 40"),
     ],
 )
 def test_a_plan_that_is_wrong_says_why_in_one_line(tmp_path: Path, text: str, says: str) -> None:

@@ -136,8 +136,21 @@ def test_stretching_keeps_the_schedules_shape(name: str, epochs: float, share: f
         ({"pool": None}, "pool is one of"),
         ({"network": "Lean"}, "network is one of resnet9, lean"),
         ({"network": "lean", "whiten": False}, "begins with the whitening"),
-        ({"cutout": 33}, "the cutout is 0 to 32 pixels a side, not 33"),
-        ({"cutout": -1}, "the cutout is 0 to 32 pixels a side, not -1"),
+        ({"knots": ((0, 0.0), (10, float("nan")))}, "the knots hold finite numbers from 0 up"),
+        ({"knots": ((0, 0.0), (10, -0.1))}, "the knots hold finite numbers from 0 up"),
+        ({"cutout": 33}, "cutout is 0 to 32 pixels a side here, not 33"),
+        ({"cutout": -1}, "cutout is 0 to 32 pixels a side here, not -1"),
+        ({"network": "lean", "sides": ((0, 16),), "cutout": 17}, "cutout is 0 to 16 pixels a side here, not 17"),
+        ({"pad": 32}, "pad is 0 to 31 pixels here, not 32"),
+        ({"pad": -1}, "pad is 0 to 31"),
+        ({"network": "lean", "test_side": 20, "tta_shift": 20}, "tta_shift is 0 to 19 pixels here, not 20"),
+        ({"momentum": 0.0}, "momentum lies between 0 and 1, not 0.0"),
+        ({"bias_factor": 0}, "bias_factor is at least 1, not 0"),
+        ({"ema_every": -1}, "ema_every is at least 0, not -1"),
+        ({"lookahead_every": -5}, "lookahead_every is at least 0"),
+        ({"whiten_stride": 0}, "whiten_stride is at least 1"),
+        ({"frozen": ()}, "the epochs of frozen must be whole numbers that rise from 0"),
+        ({"sides": ((0, float("inf")),)}, "not a recipe: cannot convert float infinity"),
         ({"augment_on": "host", "flip": "alternate"}, "flips alternate on the device only"),
         ({"augment_on": "host", "network": "lean", "sides": ((0, 16),)}, "images are shrunk on the device only"),
     ],
@@ -149,9 +162,12 @@ def test_recipes_that_make_no_sense_are_refused(change: dict[str, Any], says: st
 
 
 def test_foreign_json_is_refused() -> None:
-    for content in ({"name": "x"}, {**RECIPES["final"].to_dict(), "colour": 1}):
+    final = RECIPES["final"].to_dict()
+    without_tta = {key: value for key, value in final.items() if key != "tta"}
+    for content in ({"name": "x"}, {**final, "colour": 1}, without_tta):
         with pytest.raises(UserError, match="not a recipe"):
             from_dict(content)
+    assert from_dict({key: value for key, value in final.items() if key != "jitter"}) == RECIPES["final"]  # a later one
 
 
 def test_unknown_name_gives_the_nearest() -> None:

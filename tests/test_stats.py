@@ -115,6 +115,16 @@ def test_runs_needed_by_the_tables() -> None:
         runs_needed(0.0, 1.0)
 
 
+@given(st.floats(1, 100), st.integers(2, 13), st.integers(1, 13))
+def test_equal_values_differ_in_nothing(value: float, n: int, other: int) -> None:
+    assert interval([value] * n).sd == 0
+    same = difference([value] * n, [value] * other)
+    assert same.mean == 0
+    assert same.p == 1
+    for against in ([value] * other, [value + 1] * other):  # whatever it says, it says it at once
+        assert verdict(difference([value] * n, against), worth=0.2)
+
+
 # Simulations of experiments whose truth is known, some thousand draws here and ten times as many in the soak.
 FEW = pytest.param(1500, 0.015, id="few")
 MANY = pytest.param(15_000, 0.01, id="many", marks=pytest.mark.soak)

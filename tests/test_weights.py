@@ -77,6 +77,11 @@ def test_any_picture_is_cropped_to_its_centre_and_shrunk(mode: str, tmp_path: Pa
     assert image.max() < 64  # nothing but the black centre, and what bicubic lets in of its edge
 
 
+def test_sixteen_bits_of_grey_are_grey(tmp_path: Path) -> None:
+    Image.fromarray(np.full((40, 40), 30_000, np.uint16)).save(tmp_path / "a.png")
+    assert torch.equal(read_picture(tmp_path / "a.png"), torch.full((32, 32, 3), 116, dtype=torch.uint8))
+
+
 def test_files_that_hold_no_network_are_refused(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot read .*missing"):
         load_network(tmp_path / "missing")

@@ -1,0 +1,40 @@
+"""A recipe's schedules: what holds at an epoch, and how a training becomes longer or shorter."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypeVar
+
+from .fields import Recipe
+
+What = TypeVar("What", int, float)
+
+
+def with_epochs(recipe: Recipe, epochs: float) -> Recipe:
+    """The recipe stretched to another length, its schedules with it; named `NAME@EPOCHS`. Raises `UserError` if ≤ 0."""
+    factor = epochs / recipe.epochs  # first, so that half an epoch comes out exact
+    stretched = replace(recipe, name=f"{recipe.name}@{epochs:g}", epochs=epochs)  # refuses what is no length
+    return replace(
+        stretched,
+        knots=tuple((epoch * factor, rate) for epoch, rate in recipe.knots),
+        sides=_stretched(recipe.sides, factor),
+        hardest=_stretched(recipe.hardest, factor),
+        frozen=_stretched(recipe.frozen, factor),
+        resting=_stretched(recipe.resting, factor),
+        whiten_bias_epochs=recipe.whiten_bias_epochs * factor,
+    )
+
+
+def at(pairs: tuple[tuple[float, What], ...], epoch: float) -> What:
+    """What holds at an epoch, of pairs of (epoch, what holds from then on)."""
+    return [what for start, what in pairs if start <= epoch][-1]
+
+
+def untrained(recipe: Recipe, epoch: float, step: int) -> int:
+    """How many of the first blocks a step does not train: the frozen ones and, at every other step, those that rest."""
+    return max(at(recipe.frozen, epoch), at(recipe.resting, epoch) if step % 2 else 0)
+
+
+def _stretched(pairs: tuple[tuple[float, What], ...], factor: float) -> tuple[tuple[float, What], ...]:
+    """What holds from an epoch on, with the epochs stretched to whole numbers; of two that meet the later one stays."""
+    return tuple({float(round(epoch * factor)): what for epoch, what in pairs}.items())
