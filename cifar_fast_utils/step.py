@@ -1,4 +1,4 @@
-"""One training step: the gradients, then the optimiser's move. On a GPU the gradients are a recorded CUDA graph."""
+"""One training step: gradients, then the optimiser's move. On a CUDA device the gradients are a recorded CUDA graph."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def gradients(
 
 
 class Replay:
-    """`step` on a GPU, whose kernels are recorded once for each kind of step and from then on launched all together.
+    """`step` on a CUDA device: its kernels are recorded once for each kind of step and from then on launched together.
 
     A GPU is through with the kernels of a small step before Python has launched them one by one. A kind is what images
     come in, what is trained and what else the caller names. What a step reads and changes, parameters, the norms'
