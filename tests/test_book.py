@@ -17,6 +17,7 @@ from cifar_fast_utils.device import cores_of
 from cifar_fast_utils.ledger import read, read_folder
 from cifar_fast_utils.plan import read_plan
 from cifar_fast_utils.report import plan_tables, rows, signed
+from cifar_fast_utils.stats import difference
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -196,11 +197,22 @@ def test_what_the_chapters_say_came_out_is_what_was_recorded() -> None:
     without = {row.recipe.name.split("@")[0].removeprefix("airbench94_without_"): row for row in table}
     for trick in ("alternating_flip", "translation", "shifted_tta"):
         assert f" {signed(without[trick].difference)}" in seeing
-    for name, scale in (("airbench94", "fast"), ("final", "final_full")):
-        ours = read([results / f"{scale}.jsonl"])[0]
-        runs = [run for run in ours if (run["recipe"]["name"], run["dataset"]) == (name, "cifar10-jpeg")]
-        points = statistics.fmean(100 * run["tta_accuracy"] for run in runs)
-        assert re.search(rf"{name}`? (comes )?to {points:.2f}% \(n = {len(runs)}, on a", lean)
+    points = {
+        (name, file): [
+            100 * run["tta_accuracy"]
+            for run in read([results / f"{file}.jsonl"])[0]
+            if (run["recipe"]["name"], run["dataset"]) == (name, "cifar10-jpeg")
+        ]
+        for name, file in (("airbench94", "fast"), ("airbench94", "fast_on_a_gpu"), ("final", "final_full"))
+    }
+    means = {key: f"{statistics.fmean(values):.2f}%" for key, values in points.items()}
+    cpu, gpu, final = points
+    assert f"On a CPU airbench94 has {means[cpu]}, n = {len(points[cpu])}." in lean
+    assert f"airbench94 comes to {means[gpu]} (n = {len(points[gpu])})" in lean
+    assert f"`final` to {means[final]} (n = {len(points[final])}) on one kind of GPU" in lean
+    found = difference(points[final], points[gpu])
+    ahead = f"{found.mean:.2f} points ahead ({found.low:.2f} to {found.high:.2f}, p = {found.p:.3f})"
+    assert ahead in lean
 
 
 def test_the_repositorys_address_is_the_same_everywhere() -> None:
