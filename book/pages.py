@@ -118,8 +118,8 @@ fewer epochs ("How few epochs …"), and for eight minutes. The first and the la
 were stopped by the clock after one or two, the second a single run short of its end. They cast doubt on the others in
 two places. The two runs of airbench94 that the searches on two cores had to come up to, 90.76 and 90.88 percent, are
 above all eight runs of airbench94 on the GPU (90.06 to 90.74), and Lookahead, which had come out slightly worse in
-one run at half of the width, came out best in the second list (+0.20 points, −0.22 to +0.62, four runs: that much may
-be chance).
+one run at half of the width, came out best in the second list (`looking_ahead_too`), by a difference whose interval
+takes in zero: that may be chance.
 
 One choice was made beside the plans: that a pair of views at another side counts a fifth in the test. Several shares
 and sides were tried on the answers of two networks that had been trained already, on the same images set aside. On

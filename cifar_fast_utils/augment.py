@@ -18,10 +18,9 @@ from torch import Tensor
 
 from .errors import UserError
 from .recipe import Recipe
+from .sources import MEAN as MEAN
+from .sources import STD as STD
 
-MEAN = (125.31, 122.95, 113.87)
-STD = (62.99, 62.09, 66.70)
-"""Of the training images' uint8 RGB."""
 SIZE = 32
 MAX_GROUPS = 200
 

@@ -169,7 +169,7 @@ def _folder(source: str, store: Path, quiet: bool) -> Dataset:
     if folder.name == sources.BATCHES:
         folder = folder.parent
     batches = folder / sources.BATCHES
-    if whole := os.path.isdir(batches):
+    if torchvision := os.path.isdir(batches):
         name, files, read = "cifar10", sorted(batches.iterdir()), partial(sources.read_torchvision, folder)
     else:
         train, test = sources.parquet_files(folder)
@@ -177,7 +177,7 @@ def _folder(source: str, store: Path, quiet: bool) -> Dataset:
     stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     key = hashlib.sha256(repr((str(folder), stamps)).encode()).hexdigest()[:16]
     dataset = _cached(store / f"folder-{key}.safetensors", name, sources.CIFAR10_CLASSES, read)
-    if name == "cifar10" and not whole and not synthetic.coloured_as_cifar10(dataset.train_images):
+    if name == "cifar10" and not torchvision and not synthetic.coloured_as_cifar10(dataset.train_images):
         return replace(dataset, name="cifar10-lookalike")  # a part of it, or its images re-encoded
     return dataset
 

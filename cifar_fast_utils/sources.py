@@ -30,6 +30,8 @@ from tqdm import tqdm
 from .errors import UserError
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+MEAN, STD = (125.31, 122.95, 113.87), (62.99, 62.09, 66.70)
+"""Of CIFAR-10's training images, RGB, in bytes; as the article has them."""
 BATCHES = "cifar-10-batches-py"  # the folder in torchvision's archive; the first host's address is torchvision's too
 MIRROR = "https://huggingface.co/datasets/uoft-cs/cifar10/resolve/main/plain_text/"
 MIRROR_FILES = ("train-00000-of-00001.parquet", "test-00000-of-00001.parquet")

@@ -23,6 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .sources import MEAN, STD
+
 # Everything is computed in float64 and rounded to bytes at the end, by NumPy alone: no thread count enters, and what
 # processors differ by, about 1e-16, practically never reaches a byte.
 Floats = NDArray[np.float64]
@@ -32,7 +34,6 @@ SIDE = 32
 SAMPLES = 2  # points per pixel, each way, at which outlines are drawn before they are averaged: soft edges
 FRAMES = 12  # training images that show one scene
 CHUNK = 500  # scenes rendered at once: bounds the memory
-MEAN, SD = np.array([125.31, 122.95, 113.87]), np.array([62.99, 62.09, 66.70])  # of CIFAR-10, in bytes
 AXES = np.array([[0.57, 0.71, 0.41], [0.58, 0.0, -0.82], [0.58, -0.71, 0.40]]) * np.array([105.0, 29.0, 13.0])
 """Columns: brightness, yellow against blue, green against magenta, each as long as it varies (in bytes)."""
 
@@ -208,4 +209,4 @@ def coloured_as_cifar10(images: Tensor) -> bool:
     values = np.arange(256)
     mean = counts @ values / counts.sum(1)
     spread = np.sqrt(counts @ values**2 / counts.sum(1) - mean**2)
-    return bool((abs(mean - MEAN) < 0.01).all() and (abs(spread - SD) < 0.01).all())
+    return bool((abs(mean - MEAN) < 0.01).all() and (abs(spread - STD) < 0.01).all())

@@ -174,10 +174,10 @@ def test_what_is_called_cifar10_is_looked_at(tmp_path: Path, monkeypatch: pytest
     images = arrays()[0].double()
     mean, spread = images.mean((0, 1, 2)).numpy(), images.std((0, 1, 2), correction=0).numpy()
     for off, name in ((0.009, "cifar10"), (0.011, "cifar10-lookalike")):  # as if these were CIFAR-10's own
-        for constant, value in (("MEAN", mean), ("SD", spread)):
+        for constant, value in (("MEAN", mean), ("STD", spread)):
             with monkeypatch.context() as patch:
                 patch.setattr(synthetic, "MEAN", mean)
-                patch.setattr(synthetic, "SD", spread)
+                patch.setattr(synthetic, "STD", spread)
                 patch.setattr(synthetic, constant, value + off)
                 assert load(str(folder), quiet=True).name == name
 
