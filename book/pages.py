@@ -16,8 +16,9 @@ from cifar_fast_utils.evidence import by_setting, compare, rung, rungs
 from cifar_fast_utils.ledger import read_folder
 from cifar_fast_utils.plan import VALIDATION, Plan, read_plan
 from cifar_fast_utils.recipe import LADDER, MODERN, RECIPES, get
-from cifar_fast_utils.report import HEAD, caption, cells, plan_tables, report, signed
+from cifar_fast_utils.report import HEAD, caption, cells, report, signed
 from cifar_fast_utils.tables import markdown, unless_nan
+from cifar_fast_utils.verdicts import plan_tables
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "book" / "results"
@@ -64,14 +65,14 @@ def leaderboard() -> str:
         "Entries of DAWNBench's CIFAR-10 training-time ranking {cite}`coleman2017`, as the article gives them.",
         markdown(["entry", "seconds"], DAWNBENCH),
         "## Since then",
-        "Each on the clock of whoever ran it {cite}`jordan2024,jordan2024muon,hiverge2025`. The last is older: the fastest "
-        "published one without a GPU {cite}`coleman2017`.",
+        "Each on the clock of whoever ran it {cite}`jordan2024,jordan2024muon,hiverge2025`. The last is older: the "
+        "fastest published one without a GPU {cite}`coleman2017`.",
         markdown(["recipe", "seconds to 94%", "on", "PFLOP", "accuracy"], SINCE),
         "## Measured here",
         "Recipes at their own length. Shorter trainings, and those with a trick left out, are in "
-        "[the evidence](report.md). The runs of `final` at full scale on a GPU that began on 2026-11-26 were timed before "
-        "the package recorded its steps ([chapter 13](../notebooks/13_the_machine.ipynb)), those of the other recipes "
-        "there after it.",
+        "[the evidence](report.md). The runs of `final` at full scale on a GPU that began on 2026-11-26 were timed "
+        "before the package recorded its steps ([chapter 13](../notebooks/13_the_machine.ipynb)), those of the other "
+        "recipes there after it.",
     ]
     for setting, records in by_setting(read_folder(RESULTS)[0]).items():
         whole = [rung for rung in rungs(records) if rung.recipe.name in KNOWN]

@@ -29,10 +29,11 @@ from .network import run_flops
 from .plan import read_plan
 from .recipe import Recipe, get, with_epochs
 from .record import current_commit, to_record
-from .report import plan_tables, told, where
+from .report import told, where
 from .run import Clock, Run
 from .tables import markdown
 from .train import count_flops, recipe_at, train
+from .verdicts import plan_tables
 
 SCALE_VARIABLE = "CIFAR_FAST_SCALE"
 CPU_EPOCHS = 2.0

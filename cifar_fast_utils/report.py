@@ -3,62 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from .device import SCALES, cores_of
-from .evidence import Rung, by_setting, compare, rung, same_on_shared_seeds
-from .ledger import Record, Setting, read_folder
+from .evidence import Rung, by_setting
+from .ledger import Setting, read_folder
 from .lengths import lengths
 from .plan import VALIDATION, Plan, read_plan
-from .recipe import Recipe
 from .shares import read_shares, shares_table
-from .stats import Difference, holm, interval, p_at_least, p_not_below, verdict
+from .stats import Difference, interval
 from .tables import markdown, unless_nan
-from .train import recipe_at
+from .verdicts import KINDS, Row, goal_of, kind_of, plan_tables
 
 DATASETS = {"cifar10": "CIFAR-10"}
 """How a caption calls a dataset; any other goes by its own name, quoted as code."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """A rung of a plan in one setting, what it is compared with, and the verdict on it, empty where there is none."""
-
-    recipe: Recipe
-    rung: Rung | None
-    """None: no runs yet."""
-    against: str
-    difference: Difference | None
-    verdict: str
-
-
-def rows(plan: Plan, records: Sequence[Record]) -> list[Row]:
-    """The plan's rungs as the records of one setting show them; Holm's correction runs over all its verdicts."""
-    recipes = [recipe_at(SCALES[plan.scale], recipe) for recipe in plan.recipes()]
-    rungs = [rung(recipe, records) for recipe in recipes]
-    other = {"none": rungs, "before": rungs[:1] + rungs[:-1], "first": rungs[:1] * len(rungs)}[plan.compare]
-    differences = [
-        compare(new, old) if new and old and new is not old else None for new, old in zip(rungs, other, strict=True)
-    ]
-    adjusted = iter(holm([found.p for found in differences if found]))
-    table = []
-    for recipe, new, old, found in zip(recipes, rungs, other, differences, strict=True):
-        said = ""
-        if new and old and found:
-            said = verdict(found, worth=plan.worth, p=next(adjusted), unit=" points")
-            same = same_on_shared_seeds(new, old)
-            if same > 2 and new.records != old.records:
-                said = f"no difference larger than 0 points shown (the same to the image on each of {same} seeds)"
-        table.append(Row(recipe, new, old.recipe.name if old and found else "", found, said))
-    return table
+def dataset_of(name: str) -> str:
+    """What a dataset is called in a sentence."""
+    return DATASETS.get(name, f"`{name}`, which is not CIFAR-10")
 
 
 def where(setting: Setting) -> str:
     """On which images, at which scale, on which machine, in words."""
-    name = DATASETS.get(setting.dataset, f"`{setting.dataset}`, which is not CIFAR-10")
-    return f"On {name}; {setting.scale} scale; {setting.device}, {setting.precision}"
+    return f"On {dataset_of(setting.dataset)}; {setting.scale} scale; {setting.device}, {setting.precision}"
 
 
 def caption(setting: Setting, rungs: Sequence[Rung]) -> str:
@@ -99,7 +68,7 @@ def cells(rung: Rung) -> list[str]:
 def plan_table(plan: Plan, rows: Sequence[Row]) -> str:
     """The plan's table for one setting, of the rungs that have runs."""
     goal = goal_of(plan, rows)
-    said = [goal[0]] if goal else []
+    said = [f"p of {goal[0]}"] if goal else []
     if plan.compare != "none":
         said += [f"against {plan.compare}", "verdict"]
     lines = []
@@ -114,34 +83,6 @@ def plan_table(plan: Plan, rows: Sequence[Row]) -> str:
             lines.append([*figures[:ASIDE], *line, *figures[ASIDE:]])
     head = [*HEAD[:ASIDE], *said, *HEAD[ASIDE:]]
     return markdown(head, lines)
-
-
-def goal_of(plan: Plan, rows: Sequence[Row]) -> tuple[str, Callable[[Rung], float]] | None:
-    """What each rung's mean is tested to reach, in words, and the one-sided p of that; nan for the target itself."""
-    if plan.target is not None:
-        goal = 100 * plan.target
-        return f"p of {goal:.4g}%", lambda rung: p_at_least(rung.points, goal)
-    if plan.target_rung is None:
-        return None
-    target = recipe_at(SCALES[plan.scale], plan.recipes()[plan.names.index(plan.target_rung)])
-    for row in rows:
-        if (old := row.rung) and row.recipe == target:
-            return (
-                f"p of `{plan.target_rung}` − {plan.worth:g}",
-                lambda rung: math.nan if rung is old else p_not_below(rung.points, old.points, plan.worth),
-            )
-    return None
-
-
-def plan_tables(plan: Plan, records: Sequence[Record]) -> list[tuple[Setting, list[Row]]]:
-    """The plan's rows in each of its settings, on its dataset, scale and kind of device, that has a run of it."""
-    tables = [
-        (setting, rows(plan, theirs))
-        for setting, theirs in by_setting(records).items()
-        if (setting.dataset, setting.scale) == (plan.dataset, plan.scale)
-        and not (plan.gpu and cores_of(setting.device))
-    ]
-    return [(setting, table) for setting, table in tables if any(row.rung for row in table)]
 
 
 def told(plan: Plan, setting: Setting, rows: Sequence[Row]) -> list[str]:
@@ -163,7 +104,7 @@ def findings(rows: Sequence[Row]) -> str:
     said: dict[str, list[str]] = {}
     for row in rows:
         if row.verdict:
-            kind = row.verdict.split(" (")[0].split(" larger")[0]
+            kind = kind_of(row.verdict)
             detail = row.verdict.removeprefix(kind).strip()
             joint = "" if not detail else " " if detail.startswith("(") else ", none "
             of = f"`{row.recipe.name}` against `{row.against}`: {signed(row.difference)} points"
@@ -173,6 +114,22 @@ def findings(rows: Sequence[Row]) -> str:
         if kind in said:
             lines += [f"{heading}:", "", *(f"- {one}" for one in said[kind]), ""]
     return "\n".join(lines).rstrip()
+
+
+def in_short(plan: Plan, tables: Sequence[tuple[Setting, Sequence[Row]]]) -> str:
+    """The plan's question, and for each setting which rungs got which verdict; empty if none got one."""
+    lines = []
+    for setting, table in tables:
+        said = {kind: [f"`{row.recipe.name}`" for row in table if kind_of(row.verdict) == kind] for kind in KINDS}
+        if goal := goal_of(plan, table):
+            reached = [f"`{row.recipe.name}`" for row in table if row.rung and goal[1](row.rung) < 0.05]
+            said = {f"at least {goal[0]} (p < 0.05)": reached, **said}
+        if any(said.values()):
+            answers = "; ".join(f"*{kind}*: {', '.join(names)}" for kind, names in said.items() if names)
+            lines.append(f"- {setting.device}, {setting.precision}: {answers}")
+    against = {"before": "the row before it", "first": f"`{plan.names[0]}`"}.get(plan.compare, "")
+    head = f"**{plan.question}** Each against {against}, at the {plan.scale} scale, on {dataset_of(plan.dataset)}:"
+    return "\n".join([head, "", *lines]) if lines else ""
 
 
 PREFACE = """\
@@ -189,13 +146,15 @@ intervals are not corrected, so one may leave out zero and the verdict still be 
 Seconds stand where a recipe has runs whose GPU, or as many cores as they have threads, no other run of the table had
 a part of. Runs with fewer threads than their machine has cores mostly had a neighbour on the others: compare their
 FLOPs, not their seconds."""
-KINDS = {
-    "better": "Better, beyond what chance explains",
-    "worse": "Worse, beyond what chance explains",
-    "no difference": "Shown nothing here",
-    "too few runs": "Cannot be told yet",
-}
-"""The headings under which `findings` puts the verdicts."""
+
+STRAIGHT = """\
+Read off a straight line between the two recorded lengths that the target lies between. Accuracy rises ever more slowly,
+so where these lie far apart the line is too low and the time too long."""
+
+
+def by_numbers(path: Path) -> list[str | int]:
+    """What sorts names that differ in a number by its size."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.stem)]
 
 
 def report(folder: Path, target: float = 0.94) -> str:
@@ -205,26 +164,34 @@ def report(folder: Path, target: float = 0.94) -> str:
     """
     records, damaged = read_folder(folder)
     records = [record for record in records if not record["dataset"].endswith(VALIDATION)]
-    parts = [PREFACE]
-    for path in sorted(folder.glob("*.toml")):
+    short, parts, planned = [], [], []
+    for path in sorted(folder.glob("*.toml"), key=by_numbers):
         plan = read_plan(path)
         if plan.search:
             continue
-        parts.append(f"## {plan.question}")
         tables = plan_tables(plan, records)
-        if tables and plan.compare != "none":
+        if not tables:
+            planned.append(f"- {plan.question} (`{path.name}`)")
+            continue
+        short.append(in_short(plan, tables))
+        parts.append(f"## {plan.question}")
+        if plan.compare != "none":
             parts.append(f"The smallest difference that matters here: {plan.worth:g} points.")
         for setting, table in tables:
             parts += told(plan, setting, table)
             if absent := [f"`{row.recipe.name}`" for row in table if not row.rung]:
                 parts.append(f"No runs yet of {', '.join(absent)}.")
-        if not tables:
-            parts.append(f"No runs of `{path.name}` yet.")
-    for path in sorted(folder.glob("shares*.json")):
-        parts += ["## Where the time goes", shares_table(read_shares(path))]
-    for setting, theirs in by_setting(records).items():
-        if found := lengths(theirs, target):
-            parts += [f"## Time to {target:.1%}", f"{where(setting)}.", found]
+    if shares := sorted(folder.glob("shares*.json")):
+        parts += ["## Where the time goes", *(shares_table(read_shares(path)) for path in shares)]
+    times = [(setting, found) for setting, theirs in by_setting(records).items() if (found := lengths(theirs, target))]
+    if times:
+        parts += [f"## Time to {target:.1%}", STRAIGHT]
+        for setting, found in times:
+            parts += [f"{where(setting)}.", found]
+    if planned:
+        parts += ["## Planned, without runs yet", "\n".join(planned)]
     if damaged:
         parts += ["## Lines that are no records", "\n".join(f"- {line}" for line in damaged)]
-    return "\n\n".join(parts) + "\n"
+    if short := [one for one in short if one]:
+        short = ["## In short", *short]
+    return "\n\n".join([PREFACE, *short, *parts]) + "\n"

@@ -16,8 +16,9 @@ import pytest
 from cifar_fast_utils.device import cores_of
 from cifar_fast_utils.ledger import read, read_folder
 from cifar_fast_utils.plan import read_plan
-from cifar_fast_utils.report import plan_tables, rows, signed
+from cifar_fast_utils.report import signed
 from cifar_fast_utils.stats import difference
+from cifar_fast_utils.verdicts import plan_tables, rows
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

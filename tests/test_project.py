@@ -51,8 +51,8 @@ ORDER = [
     "__init__", "errors", "fields", "schedule", "modern", "recipe", "article", "files", "sources", "synthetic",
     "data", "device", "augment", "host", "epochs", "layers", "whitening", "lean", "network", "graph",
     "optimiser", "last_seen", "evaluate", "run", "step", "train", "record", "weights", "schema", "ledger",
-    "plan", "check", "experiment", "ray_engine", "stats", "evidence", "tables", "shares", "lengths", "report",
-    "beside", "plots", "info", "bench", "notebook", "arguments", "commands", "cli", "__main__",
+    "plan", "check", "experiment", "ray_engine", "stats", "evidence", "tables", "shares", "lengths", "verdicts",
+    "report", "beside", "plots", "info", "bench", "notebook", "arguments", "commands", "cli", "__main__",
 ]  # fmt: skip
 
 

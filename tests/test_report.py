@@ -17,8 +17,9 @@ from cifar_fast_utils.ledger import append, read_folder
 from cifar_fast_utils.lengths import at_target, family, lengths
 from cifar_fast_utils.plan import Plan
 from cifar_fast_utils.recipe import get
-from cifar_fast_utils.report import findings, plan_table, plan_tables, report, rows
+from cifar_fast_utils.report import findings, plan_table, report
 from cifar_fast_utils.tables import markdown
+from cifar_fast_utils.verdicts import plan_tables, rows
 
 DRAW = np.random.default_rng(0)
 
@@ -201,6 +202,29 @@ def test_a_report_says_which_difference_matters_to_a_plan_that_compares(tmp_path
     assert said not in report(tmp_path)
 
 
+def test_a_report_begins_with_what_came_of_each_comparison(tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(
+        'question = "Which?"\ndataset = "noise"\nscale = "small"\nseeds = 8\ncompare = "first"\ntarget_rung = "celu"\n'
+        'rungs = ["celu", "ghost_norm", "whitening", "final", "baseline"]\n'
+    )
+    for one in [*runs("celu", 0.86), *runs("ghost_norm", 0.88), *runs("whitening", 0.85), *runs("final", 0.8551, n=2)]:
+        append(tmp_path / "runs.jsonl", {**one, "device": "a machine", "precision": "bfloat16"})
+    for one in [*runs("celu", 0.86, n=3), *runs("ghost_norm", 0.84, n=3)]:
+        append(tmp_path / "runs.jsonl", {**one, "device": "a card", "precision": "bfloat16"})
+    (short,) = re.findall(r"## In short\n\n(.*?)\n\n## ", report(tmp_path), re.DOTALL)
+    assert short.splitlines() == [
+        "**Which?** Each against `celu`, at the small scale, on `noise`, which is not CIFAR-10:",
+        "",
+        "- a machine, bfloat16: *at least `celu` − 0.2 (p < 0.05)*: `ghost_norm`; *better*: `ghost_norm`; "
+        "*worse*: `whitening`; *too few runs*: `final`",
+        "- a card, bfloat16: *worse*: `ghost_norm`",
+    ]  # the setting with the most runs first
+    (tmp_path / "plan.toml").write_text(
+        'question = "Which?"\ndataset = "noise"\nscale = "small"\nseeds = 3\nrungs = ["celu"]\n'
+    )
+    assert "In short" not in report(tmp_path)  # nothing is compared
+
+
 def test_a_question_to_a_gpu_is_not_answered_by_a_cpu() -> None:
     records = runs("celu", 0.86, device="a processor, 2 cores") + runs("celu", 0.86, device="a card")
     devices = {gpu: [on.device for on, _ in plan_tables(plan("celu", gpu=gpu), records)] for gpu in (False, True)}
@@ -213,7 +237,7 @@ def test_a_report_names_damaged_lines_and_plans_without_runs(
     (tmp_path / "plan.toml").write_text(
         'question = "Which?"\ndataset = "noise"\nscale = "small"\nseeds = 3\nrungs = ["celu"]\n'
     )
-    assert "No runs of `plan.toml` yet." in report(tmp_path)
+    assert report(tmp_path).endswith("## Planned, without runs yet\n\n- Which? (`plan.toml`)\n")
     (tmp_path / "runs.jsonl").write_text(json.dumps(record("celu")) + '\n{"half a li')
     assert cli.main(["report", str(tmp_path), "--out", str(tmp_path / "report.md")]) == 0
     said = (tmp_path / "report.md").read_text()
@@ -223,6 +247,13 @@ def test_a_report_names_damaged_lines_and_plans_without_runs(
     (tmp_path / "other.toml").write_text("nonsense")
     with pytest.raises(UserError, match=r"other\.toml is no plan"):
         report(tmp_path)
+
+
+def test_plans_come_in_the_order_of_the_numbers_in_their_names(tmp_path: Path) -> None:
+    for name in ("minute_180", "minute_60", "minute"):
+        asked = f'question = "{name}?"\ndataset = "noise"\nscale = "small"\nseeds = 3\nrungs = ["celu"]\n'
+        (tmp_path / f"{name}.toml").write_text(asked)
+    assert re.findall(r"- (\w+)\?", report(tmp_path)) == ["minute", "minute_60", "minute_180"]
 
 
 def test_time_to_a_target_is_interpolated_and_never_extrapolated() -> None:

@@ -1,0 +1,93 @@
+"""What a plan's runs come to: its rungs as one setting's records show them, their differences, their verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .device import SCALES, cores_of
+from .evidence import Rung, by_setting, compare, rung, same_on_shared_seeds
+from .ledger import Record, Setting
+from .plan import Plan
+from .recipe import Recipe
+from .stats import Difference, holm, p_at_least, p_not_below, verdict
+from .train import recipe_at
+
+KINDS = {
+    "better": "Better, beyond what chance explains",
+    "worse": "Worse, beyond what chance explains",
+    "no difference": "Shown nothing here",
+    "too few runs": "Cannot be told yet",
+}
+"""What a verdict begins with, and the heading for those that do."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A rung of a plan in one setting, what it is compared with, and the verdict on it, empty where there is none."""
+
+    recipe: Recipe
+    rung: Rung | None
+    """None: no runs yet."""
+    against: str
+    difference: Difference | None
+    verdict: str
+
+
+def rows(plan: Plan, records: Sequence[Record]) -> list[Row]:
+    """The plan's rungs as the records of one setting show them; Holm's correction runs over all its verdicts."""
+    recipes = [recipe_at(SCALES[plan.scale], recipe) for recipe in plan.recipes()]
+    rungs = [rung(recipe, records) for recipe in recipes]
+    other = {"none": rungs, "before": rungs[:1] + rungs[:-1], "first": rungs[:1] * len(rungs)}[plan.compare]
+    differences = [
+        compare(new, old) if new and old and new is not old else None for new, old in zip(rungs, other, strict=True)
+    ]
+    adjusted = iter(holm([found.p for found in differences if found]))
+    table = []
+    for recipe, new, old, found in zip(recipes, rungs, other, differences, strict=True):
+        said = ""
+        if new and old and found:
+            said = verdict(found, worth=plan.worth, p=next(adjusted), unit=" points")
+            same = same_on_shared_seeds(new, old)
+            if same > 2 and new.records != old.records:
+                said = f"no difference larger than 0 points shown (the same to the image on each of {same} seeds)"
+        table.append(Row(recipe, new, old.recipe.name if old and found else "", found, said))
+    return table
+
+
+def plan_tables(plan: Plan, records: Sequence[Record]) -> list[tuple[Setting, list[Row]]]:
+    """The plan's rows in each of its settings, on its dataset, scale and kind of device, that has a run of it.
+
+    The setting with the most runs of it comes first.
+    """
+    tables = [
+        (setting, rows(plan, theirs))
+        for setting, theirs in by_setting(records).items()
+        if (setting.dataset, setting.scale) == (plan.dataset, plan.scale)
+        and not (plan.gpu and cores_of(setting.device))
+    ]
+    tables = [(setting, table) for setting, table in tables if any(row.rung for row in table)]
+    return sorted(tables, key=lambda found: -sum(row.rung.n for row in found[1] if row.rung))
+
+
+def goal_of(plan: Plan, rows: Sequence[Row]) -> tuple[str, Callable[[Rung], float]] | None:
+    """What each rung's mean is tested to reach, in words, and the one-sided p of that; nan for the target itself."""
+    if plan.target is not None:
+        goal = 100 * plan.target
+        return f"{goal:.4g}%", lambda rung: p_at_least(rung.points, goal)
+    if plan.target_rung is None:
+        return None
+    target = recipe_at(SCALES[plan.scale], plan.recipes()[plan.names.index(plan.target_rung)])
+    for row in rows:
+        if (old := row.rung) and row.recipe == target:
+            return (
+                f"`{plan.target_rung}` − {plan.worth:g}",
+                lambda rung: math.nan if rung is old else p_not_below(rung.points, old.points, plan.worth),
+            )
+    return None
+
+
+def kind_of(verdict: str) -> str:
+    """Its words without numbers: a key of `KINDS`."""
+    return verdict.split(" (")[0].split(" larger")[0]
