@@ -113,12 +113,12 @@ def load(source: str = "auto", *, cache: Path | None = None, quiet: bool = False
     if source == "auto":
         return _auto(store, quiet)
     if source == "cifar10":
-        return _cached(store / CIFAR10_FILE, "cifar10", sources.CIFAR10_CLASSES, lambda: _download(store, quiet))
+        return _cached(store / CIFAR10_FILE, lambda: _download(store, quiet))
     if source == "synthetic":
         # The file is named after the generator, so that a set made by an older one is not taken for today's.
         maker = hashlib.sha256(__version__.encode() + Path(synthetic.__file__).read_bytes()).hexdigest()[:16]
         file = store / f"synthetic-{maker}.safetensors"
-        return _cached(file, "synthetic", synthetic.CLASSES, synthetic.generate)
+        return _cached(file, lambda: make_dataset("synthetic", synthetic.CLASSES, *synthetic.generate()))
     return _folder(source, store, quiet)
 
 
@@ -134,11 +134,10 @@ def _auto(store: Path, quiet: bool) -> Dataset:
     if LOCAL.is_dir():
         return _folder(str(LOCAL), store, quiet)
     try:
-        dataset = make_dataset("cifar10", sources.CIFAR10_CLASSES, *_download(store, quiet))
+        return _keep(_download(store, quiet), store / CIFAR10_FILE)
     except sources.DownloadError as error:
         _banner(str(error))
         return load("synthetic", cache=store, quiet=quiet)
-    return _keep(dataset, store / CIFAR10_FILE)
 
 
 def _banner(why: str) -> None:
@@ -152,22 +151,20 @@ def _banner(why: str) -> None:
     print("#" * 94, *(f"# {line:<90} #" for line in [*lines, ""]), "#" * 94, sep="\n", file=sys.stderr)
 
 
-def _download(store: Path, quiet: bool) -> sources.Arrays:
+def _download(store: Path, quiet: bool) -> Dataset:
     with _scratch(store) as scratch:
-        return sources.download(scratch, quiet)
+        return make_dataset("cifar10", sources.CIFAR10_CLASSES, *sources.download(scratch, quiet))
 
 
 def _folder(source: str, store: Path, quiet: bool) -> Dataset:
     given = os.path.expanduser(source)
     if not source or not os.path.exists(given):
-        near = difflib.get_close_matches(source.lower(), KEYWORDS, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
+        hint = "".join(f" (did you mean {word}?)" for word in difflib.get_close_matches(source.lower(), KEYWORDS, n=1))
         raise UserError(f"{source!r} is no dataset: expected {', '.join(KEYWORDS)} or an existing folder{hint}")
     if not os.path.isdir(given):
         raise UserError(f"{given}: expected a folder that holds the dataset, found a file")
     folder = Path(given).resolve()
-    if folder.name == sources.BATCHES:
-        folder = folder.parent
+    folder = folder.parent if folder.name == sources.BATCHES else folder
     batches = folder / sources.BATCHES
     if torchvision := os.path.isdir(batches):
         name, files, read = "cifar10", sorted(batches.iterdir()), partial(sources.read_torchvision, folder)
@@ -176,14 +173,17 @@ def _folder(source: str, store: Path, quiet: bool) -> Dataset:
         name, files, read = folder.name, train + test, partial(sources.read_parquet, folder, quiet)
     stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     key = hashlib.sha256(repr((str(folder), stamps)).encode()).hexdigest()[:16]
-    dataset = _cached(store / f"folder-{key}.safetensors", name, sources.CIFAR10_CLASSES, read)
-    if name == "cifar10" and not torchvision and not synthetic.coloured_as_cifar10(dataset.train_images):
-        return replace(dataset, name="cifar10-lookalike")  # a part of it, or its images re-encoded
-    return dataset
+
+    def make() -> Dataset:
+        dataset = make_dataset(name, sources.CIFAR10_CLASSES, *read())
+        true = torchvision or (name == "cifar10" and synthetic.coloured_as_cifar10(dataset.train_images))
+        return dataset if true or name not in KEYWORDS else replace(dataset, name=f"{name}-lookalike")
+
+    return _cached(store / f"folder-{key}.safetensors", make)
 
 
-def _cached(file: Path, name: str, classes: Sequence[str], read: Callable[[], sources.Arrays]) -> Dataset:
-    return _read(file) or _keep(make_dataset(name, classes, *read()), file)
+def _cached(file: Path, make: Callable[[], Dataset]) -> Dataset:
+    return _read(file) or _keep(make(), file)
 
 
 def _read(file: Path) -> Dataset | None:

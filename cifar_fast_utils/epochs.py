@@ -28,7 +28,7 @@ def epochs_of(
         padded = augment.prepare(images.cpu(), torch.float32, recipe.pad)
         loader = host.loader(padded, labels.cpu(), recipe, generator)
         return lambda chosen=None: host.batches(loader, images.device, dtype)
-    # Each side's draws are its own, and none is another seed's.
+    # Each side's draws are its own: the flips too alternate between the epochs of one side.
     generator = torch.Generator(images.device).manual_seed(seed + (augment.SIZE - side) * 10**9)
     padded = augment.prepare(augment.shrink(images, side), dtype, recipe.pad)
     once = augment.half_of(len(labels), generator) if recipe.flip == "alternate" else None

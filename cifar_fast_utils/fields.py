@@ -1,4 +1,4 @@
-"""What a recipe says, as a frozen dataclass: comparable, hashable, JSON both ways. One module reads each field."""
+"""What a recipe says, as a frozen dataclass: comparable, hashable, JSON both ways."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from .errors import UserError
 
 Knots = tuple[tuple[float, float], ...]
+FROM_0 = ("weight_decay", "ema_every", "lookahead_every", "muon_factor", "whiten_bias_epochs")
+SHARES = ("label_smoothing", "ema_momentum", "norm_momentum", "muon_momentum", "jitter", "self_distillation")
 
 
 def later(default: Any) -> Any:
@@ -40,7 +42,7 @@ class Recipe:
     pad: int = 4
     """Pixels of reflected border that the random crop may show; 0: no crop."""
     flip: Literal["random", "none", "alternate"] = "random"
-    """`alternate`: drawn once for each image, then all images are flipped together every other epoch."""
+    """`alternate`: drawn once for each image and side, then all images are flipped together every other epoch."""
     cutout: int = 8
     """Side of the square that is blanked out, in pixels; 0: none."""
     augment_on: Literal["host", "device"] = "device"
@@ -106,9 +108,13 @@ class Recipe:
     """The side of the images it is tested on."""
 
     def __post_init__(self) -> None:
-        """Check the fields; make all epochs floats, so that equal recipes have one digest, JSON between them or not."""
-        object.__setattr__(self, "epochs", float(self.epochs))
-        object.__setattr__(self, "whiten_bias_epochs", float(self.whiten_bias_epochs))
+        """Check the fields; make numbers of their kind, so that equal recipes have one digest, JSON between or not."""
+        for name, kind in _kinds().items():
+            if kind in (int, float):
+                value = getattr(self, name)
+                if kind is int and value != int(value):
+                    raise UserError(f"recipe '{self.name}': {name} is a whole number, not {value}")
+                object.__setattr__(self, name, kind(value))
         for name, kind in {"knots": float, "hardest": float, "sides": int, "frozen": int, "resting": int}.items():
             object.__setattr__(self, name, tuple((float(epoch), kind(what)) for epoch, what in getattr(self, name)))
         object.__setattr__(self, "widths", tuple(self.widths))
@@ -118,10 +124,16 @@ class Recipe:
             [what for _, what in pairs] for pairs in (self.sides, self.hardest, self.frozen, self.resting)
         )
         smallest = min(sides, default=32)
+        min_side = min(smallest, self.test_side, self.tta_side or 32)
+        largest_cut = smallest - (self.augment_on == "host")  # torchvision's erases less than all or nothing
         for wrong, why in (
             *(
-                (getattr(self, name) not in words, f"{name} is one of {', '.join(words)}, not {getattr(self, name)!r}")
-                for name, words in _words().items()
+                (
+                    getattr(self, name) not in get_args(kind),
+                    f"{name} is one of {', '.join(get_args(kind))}, not {getattr(self, name)!r}",
+                )
+                for name, kind in _kinds().items()
+                if get_origin(kind) is Literal
             ),
             (not 0 < self.epochs < math.inf, f"epochs must be more than 0 and finite, not {self.epochs:g}"),
             (self.batch_size < 1, f"the batch size must be at least 1, not {self.batch_size}"),
@@ -140,12 +152,14 @@ class Recipe:
                 for name, right, must in (
                     ("momentum", 0 < self.momentum < 1, "lies between 0 and 1"),
                     ("bias_factor", self.bias_factor >= 1, "is at least 1"),
-                    ("ema_every", self.ema_every >= 0, "is at least 0"),
-                    ("lookahead_every", self.lookahead_every >= 0, "is at least 0"),
                     ("whiten_stride", self.whiten_stride >= 1, "is at least 1"),
+                    ("celu_alpha", self.celu_alpha > 0 or self.activation != "celu", "is more than 0 with CELU"),
+                    ("norm_eps", self.norm_eps > 0, "is more than 0"),
                     ("pad", 0 <= self.pad < smallest, f"is 0 to {smallest - 1} pixels here"),
-                    ("cutout", 0 <= self.cutout <= smallest, f"is 0 to {smallest} pixels a side here"),
+                    ("cutout", 0 <= self.cutout <= largest_cut, f"is 0 to {largest_cut} pixels a side here"),
                     ("tta_shift", 0 <= self.tta_shift < self.test_side, f"is 0 to {self.test_side - 1} pixels here"),
+                    *((name, getattr(self, name) >= 0, "is at least 0") for name in FROM_0),
+                    *((name, 0 <= getattr(self, name) < 1, "is a share from 0 to below 1") for name in SHARES),
                 )
             ),
             *(
@@ -157,10 +171,6 @@ class Recipe:
                 for changes in [[epoch for epoch, _ in getattr(self, what)]]
             ),
             (any(not 0 < share <= 1 for share in shares), f"the hardest are a share from 0 to 1: {shares}"),
-            (
-                not 0 <= self.self_distillation < 1,
-                f"self-distillation is a share from 0 to below 1, not {self.self_distillation:g}",
-            ),
             (
                 self.augment_on == "host" and self.self_distillation != 0,
                 "self-distillation goes with augmentation on the device",
@@ -174,7 +184,6 @@ class Recipe:
                 any(not 0 <= blocks <= (2 if self.network == "lean" else 0) for blocks in resting),
                 f"0 to 2 blocks of the lean network can rest: {resting}",
             ),
-            (not 0 <= self.jitter < 1, f"the jitter is a share from 0 to below 1, not {self.jitter:g}"),
             (self.augment_on == "host" and self.flip == "alternate", "flips alternate on the device only"),
             (self.augment_on == "host" and sides != [32], "images are shrunk on the device only"),
             (self.network == "lean" and not self.whiten, "the lean network begins with the whitening"),
@@ -189,6 +198,10 @@ class Recipe:
                     for side in (*sides, self.test_side, self.tta_side or 32)
                 ),
                 "the lean network takes images of 16 to 32 pixels a side, the ResNet-9 of 32",
+            ),
+            (
+                self.network == "lean" and (min_side - 2) // max(self.whiten_stride, 1) < 7,
+                f"a whitening stride of {self.whiten_stride} leaves too little of {min_side} pixels for three blocks",
             ),
         ):
             if wrong:
@@ -215,10 +228,9 @@ class Recipe:
 
 
 @functools.cache
-def _words() -> dict[str, tuple[str, ...]]:
-    """The fields that take one of a few words, with these."""
-    kinds = get_type_hints(Recipe)
-    return {name: get_args(kind) for name, kind in kinds.items() if get_origin(kind) is Literal}
+def _kinds() -> dict[str, Any]:
+    """The type of each field."""
+    return get_type_hints(Recipe)
 
 
 def from_dict(content: Mapping[str, Any]) -> Recipe:

@@ -92,7 +92,7 @@ def _text(node: Node, network: nn.Module) -> str:
         return f"× {Fraction(str(node.args[1])).limit_denominator(1000)}"
     if name == "celu":
         return f"CELU, α = {node.kwargs['alpha']}"
-    return name.replace("relu", "ReLU") if name in ("input", "relu", "add", "linear") else ""
+    return {"relu": "ReLU", "gelu": "GELU"}.get(name, name if name in ("input", "add", "linear") else "")
 
 
 def _owner(node: Node) -> str:

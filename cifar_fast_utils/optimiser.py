@@ -66,7 +66,7 @@ def frozen_at(recipe: Recipe, name: str) -> float:
     if first != "blocks":
         return recipe.epochs
     block = int(rest.partition(".")[0])
-    return min((epoch for epoch, blocks in recipe.frozen if blocks > block), default=recipe.epochs)
+    return min([recipe.epochs, *(epoch for epoch, blocks in recipe.frozen if blocks > block)])
 
 
 def as_matrix(filters: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ def progress_bar(images: int, shown: bool) -> tqdm[NoReturn]:
     return tqdm(total=images, unit="image", unit_scale=True, disable=not shown, leave=False, mininterval=every)
 
 
-def check_finite(losses: Tensor, recipe: Recipe, steps_per_epoch: int) -> None:
+def check_finite(losses: Tensor, recipe: Recipe, steps_per_epoch: int, precision: str) -> None:
     """Raise `UserError` if a step's loss is NaN or infinite; `losses` are those of the steps so far."""
     bad = (~losses.isfinite()).nonzero()
     if len(bad):
@@ -64,7 +64,8 @@ def check_finite(losses: Tensor, recipe: Recipe, steps_per_epoch: int) -> None:
         rate = rate_at(recipe, step / steps_per_epoch)
         raise UserError(
             f"the loss became {losses[step - 1].item()} at step {step} (epoch {step / steps_per_epoch:.2f}, "
-            f"rate {rate:.3g}): try --precision float32, a larger batch or a recipe with a lower peak rate"
+            f"rate {rate:.3g}): try {'--precision float32, ' * (precision != 'float32')}a larger batch or a recipe "
+            "with a lower peak rate"
         )
 
 
@@ -179,11 +180,11 @@ def train(
                             lookahead.update(network, lookahead_keep(step / steps))
                         bar.set_description(f"epoch {step / steps_per_epoch:.1f}/{recipe.epochs:g}", refresh=False)
                         if bar.update(batch_size):  # redrawn, so it has been a while: the time to look at the device
-                            check_finite(losses[:step], recipe, steps_per_epoch)
+                            check_finite(losses[:step], recipe, steps_per_epoch, precision)
                             bar.set_postfix(loss=f"{losses[step - 1]:.3f}", rate=f"{rate:.3f}", refresh=False)
                     if lookahead is not None and step == steps:
                         lookahead.update(network, keep=1.0)
-                check_finite(losses[:step], recipe, steps_per_epoch)
+                check_finite(losses[:step], recipe, steps_per_epoch, precision)
                 run.network = network if average is None or average.n_averaged == 0 else average.module
                 row: dict[str, float | None] = {
                     "epoch": step / steps_per_epoch,
@@ -206,6 +207,7 @@ def train(
                 on_epoch(row)
         except KeyboardInterrupt:
             raise Stopped(run, step, steps) from None
+    optimiser.zero_grad()  # they would live as long as the network does
     train_eval = clock.seconds + evaluation.seconds
     run.seconds = {"train": clock.seconds, "train_eval": train_eval, "cold": warm_up.seconds + train_eval}
     return run

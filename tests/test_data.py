@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 import time
@@ -171,6 +172,9 @@ def test_what_is_called_cifar10_is_looked_at(tmp_path: Path, monkeypatch: pytest
     folder = write_parquet(tmp_path / "cifar10", arrays())
     assert load(str(folder), quiet=True).name == "cifar10-lookalike"
     assert load(str(folder), quiet=True).name == "cifar10-lookalike"  # from the cache
+    assert load(str(write_parquet(tmp_path / "synthetic", arrays())), quiet=True).name == "synthetic-lookalike"
+    cached = "\n".join(line for line in found() if line.startswith("cached: "))
+    assert {"cifar10-lookalike", "synthetic-lookalike"} <= set(re.findall(r"^cached: ([\w-]+),", cached, re.MULTILINE))
     images = arrays()[0].double()
     mean, spread = images.mean((0, 1, 2)).numpy(), images.std((0, 1, 2), correction=0).numpy()
     for off, name in ((0.009, "cifar10"), (0.011, "cifar10-lookalike")):  # as if these were CIFAR-10's own
@@ -179,6 +183,7 @@ def test_what_is_called_cifar10_is_looked_at(tmp_path: Path, monkeypatch: pytest
                 patch.setattr(synthetic, "MEAN", mean)
                 patch.setattr(synthetic, "STD", spread)
                 patch.setattr(synthetic, constant, value + off)
+                folder = write_parquet(tmp_path / f"{constant}{off}" / "cifar10", arrays())  # not cached yet
                 assert load(str(folder), quiet=True).name == name
 
 

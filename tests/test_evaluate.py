@@ -28,13 +28,17 @@ def half_lit(left: float, right: float) -> Tensor:
 
 def test_tta_averages_the_logits_of_image_and_mirror() -> None:
     network = LeftHalf()
-    images = torch.stack([half_lit(0, 1), half_lit(0, 0.05), half_lit(1, 0), half_lit(0.15, 0)])
-    labels = torch.tensor([0, 1, 0, 0])
-    assert evaluate(network, images, labels) == (0.75, None)
-    # mirrored, the first is seen as well; the last was right and its average, 0.075, is below 0.1
-    assert evaluate(network, images, labels, tta=True) == (0.75, 0.75)
-    np.testing.assert_allclose(logits_of(network, images, mirror=True)[:, 0].numpy(), [1, 0.05, 0, 0], atol=1e-6)
+    lit = [(0, 1), (0, 0.8), (0, 0.05), (1, 0), (0.15, 0)]
+    images = torch.stack([half_lit(*sides) for sides in lit])
+    labels = torch.tensor([0, 0, 1, 0, 0])
+    assert evaluate(network, images, labels) == (0.6, None)
+    # mirrored, the first two are seen as well; the last was right and its average, 0.075, is below 0.1
+    assert evaluate(network, images, labels, tta=True) == (0.6, 0.8)
+    mirrored = logits_of(network, images, mirror=True)[:, 0].numpy()
+    np.testing.assert_allclose(mirrored, [1, 0.8, 0.05, 0, 0], atol=1e-6)
     assert network.training  # as it was
+    logits_of(network.eval(), images)
+    assert not network.training
 
 
 def test_images_beyond_one_batch_count_once() -> None:

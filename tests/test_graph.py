@@ -44,6 +44,12 @@ def test_the_pool_stands_where_the_recipe_puts_it(pool: Pool, order: list[str]) 
     assert whole[start : start + 4] == order
 
 
+@pytest.mark.parametrize(("activation", "box"), [("relu", "ReLU"), ("gelu", "GELU"), ("celu", "CELU, α = 0.3")])
+def test_every_activation_has_its_box(activation: Literal["relu", "gelu", "celu"], box: str) -> None:
+    recipe = replace(RECIPES["baseline"], activation=activation, celu_alpha=0.3 * (activation == "celu"))
+    assert f"{box}\n32 × 16 × 16" in texts(drawn(recipe, width=8, part="layer2"))
+
+
 @pytest.mark.parametrize("name", ["baseline", "pool_before_act", "pool_before_norm", "celu", "ghost_norm", "final"])
 def test_the_boxes_are_the_modules_with_the_shapes_that_leave_them(name: str) -> None:
     recipe = RECIPES[name]

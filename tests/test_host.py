@@ -1,11 +1,14 @@
+from dataclasses import replace
+from typing import Any
+
 import torch
 
 from cifar_fast_utils import augment, host
 from cifar_fast_utils.recipe import RECIPES
 
 
-def epoch(seed: int, cutout: int = 8) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    recipe = RECIPES["baseline"]
+def epoch(seed: int, **change: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    recipe = replace(RECIPES["baseline"], **change)
     n = 600
     # Columns count from 1, so that a crop and a flip can be read off an image.
     columns = torch.arange(1, 33, dtype=torch.float32)[None, None, :, None].expand(n, 32, 32, 3)
@@ -26,6 +29,14 @@ def test_the_baselines_loader_crops_flips_and_cuts_out_image_by_image() -> None:
     rising = (row[:, 16] > row[:, 14]).float().mean().item()
     assert 0.4 < rising < 0.6  # about half are mirrored
     assert len(row.unique(dim=0)) == 18  # nine places, two mirrors
+
+
+def test_without_cutout_and_flips_it_only_crops() -> None:
+    ((images, _),) = epoch(0, cutout=0, flip="none")
+    assert (images != 0).all()
+    row = images[:, 0].amax(1)
+    assert (row[:, 16] > row[:, 14]).all()
+    assert len(row.unique(dim=0)) == 9
 
 
 def test_the_seed_decides() -> None:

@@ -38,6 +38,7 @@ from cifar_fast_utils.optimiser import (
 )
 from cifar_fast_utils.recipe import Recipe, from_dict, get, with_epochs
 from cifar_fast_utils.train import count_flops, epochs_of
+from cifar_fast_utils.whitening import patch_covariance, whitening_filters
 
 train = functools.partial(module.train, device="cpu")  # where the tests' own tensors are
 
@@ -200,6 +201,59 @@ def test_flips_alternate() -> None:
     assert seen[0].sum() == n // 2
     for before, after in itertools.pairwise(seen):
         assert torch.equal(before, ~after)
+
+
+def test_each_side_draws_for_itself() -> None:
+    images = torch.zeros(64, 32, 32, 3, dtype=torch.uint8)
+    orders = []
+    for side in (16, 32):
+        epoch = epochs_of(replace(AIRBENCH, batch_size=64), images, torch.arange(64), 0, torch.float32, side)
+        ((_, labels),) = epoch()
+        orders.append(labels)
+    assert not torch.equal(*orders)
+
+
+def test_sides_change_at_their_epochs_whatever_share_a_pass_takes(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    plain = module.training_step
+
+    def looking(*arguments: Any) -> tuple[Tensor, Tensor]:
+        seen.append(arguments[5].shape[-1])
+        return plain(*arguments)
+
+    monkeypatch.setattr(module, "training_step", looking)
+    recipe = replace(with_epochs(AIRBENCH, 4), batch_size=128, ghost_groups=1)  # eight steps an epoch
+    recipe = replace(recipe, hardest=((0, 1.0), (1, 0.6)), sides=((0, 16), (2, 20), (3, 24)))  # five steps a pass
+    train(recipe, tiny, scale=Scale("narrow", width=4), progress=False, test_each_epoch=False)
+    assert seen == [16] * 16 + [20] * 8 + [24] * 8
+
+
+def test_a_block_that_would_be_frozen_after_the_end_is_trained_as_without() -> None:
+    late = replace(get("muon"), frozen=((0, 0), (20, 1)))
+    rates = []
+    for recipe in (late, get("muon")):
+        optimiser = build_optimiser(new_network(recipe, width=4), recipe, 1.0, torch.float32)
+        set_rate(optimiser, 1.0)
+        settle(optimiser, recipe, 7.9)
+        assert isinstance(optimiser, WithMuon)
+        rates.append([group["fall"] for group in optimiser.muon.param_groups])
+    assert set(rates[0]) == set(rates[1])
+
+
+def test_the_whitening_is_that_of_the_first_images() -> None:
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (10_100, 6, 6, 3), dtype=torch.uint8, generator=draw)
+    images[4_900:] //= 2  # not like those before
+    images[9_900:] //= 2
+    normalised = augment.normalise(images).permute(0, 3, 1, 2)
+    found = module.whitening_layer(AIRBENCH, images)
+    assert found is not None
+    assert torch.equal(found, both_signs(normalised[:5_000]))
+    found = module.whitening_layer(get("final"), images)
+    assert found is not None
+    assert torch.equal(found, whitening_filters(patch_covariance(normalised[:10_000])))
 
 
 def test_random_flips_are_drawn_as_they_were() -> None:
@@ -505,10 +559,10 @@ def test_a_pass_over_some_images_flips_them_as_it_would_among_all(tiny: Dataset)
         ({"resting": ((0, 3),)}, "0 to 2 blocks of the lean network can rest"),
         ({"resting": ((1, 1),)}, "the epochs of resting must be whole numbers that rise from 0"),
         ({"network": "resnet9", "resting": ((0, 1),)}, "0 to 2 blocks of the lean network can rest"),
-        ({"self_distillation": 1.0}, "self-distillation is a share from 0 to below 1"),
+        ({"self_distillation": 1.0}, "self_distillation is a share from 0 to below 1"),
         ({"self_distillation": 0.5, "augment_on": "host"}, "goes with augmentation on the device"),
         ({"jitter": 0.1, "augment_on": "host"}, "on the device only"),
-        ({"jitter": -0.1}, "the jitter is a share from 0 to below 1"),
+        ({"jitter": -0.1}, "jitter is a share from 0 to below 1"),
     ],
 )
 def test_hardest_frozen_and_jitter_that_make_no_sense(change: dict[str, Any], says: str) -> None:

@@ -108,6 +108,9 @@ def test_digests_tell_recipes_apart_but_not_names_or_ints_from_floats() -> None:
     kwargs: dict[str, Any] = {"knots": ((0, 0), (1, 1), (2, 0)), "epochs": 2}
     floats: dict[str, Any] = {"knots": ((0.0, 0.0), (1.0, 1.0), (2.0, 0.0)), "epochs": 2.0}
     assert Recipe("one", **kwargs).digest == Recipe("two", **floats).digest
+    ints: dict[str, Any] = {"label_smoothing": 0, "bias_factor": 64, "logit_scale": 1}
+    floats |= {"label_smoothing": 0.0, "bias_factor": 64.0, "logit_scale": 1.0}
+    assert Recipe("one", **kwargs, **ints).digest == Recipe("two", **floats).digest
 
 
 @given(st.sampled_from(list(RECIPES)), st.floats(0.1, 300), st.floats(0, 1))
@@ -141,6 +144,7 @@ def test_stretching_keeps_the_schedules_shape(name: str, epochs: float, share: f
         ({"cutout": 33}, "cutout is 0 to 32 pixels a side here, not 33"),
         ({"cutout": -1}, "cutout is 0 to 32 pixels a side here, not -1"),
         ({"network": "lean", "sides": ((0, 16),), "cutout": 17}, "cutout is 0 to 16 pixels a side here, not 17"),
+        ({"augment_on": "host", "cutout": 32}, "cutout is 0 to 31 pixels a side here, not 32"),
         ({"pad": 32}, "pad is 0 to 31 pixels here, not 32"),
         ({"pad": -1}, "pad is 0 to 31"),
         ({"network": "lean", "test_side": 20, "tta_shift": 20}, "tta_shift is 0 to 19 pixels here, not 20"),
@@ -149,6 +153,23 @@ def test_stretching_keeps_the_schedules_shape(name: str, epochs: float, share: f
         ({"ema_every": -1}, "ema_every is at least 0, not -1"),
         ({"lookahead_every": -5}, "lookahead_every is at least 0"),
         ({"whiten_stride": 0}, "whiten_stride is at least 1"),
+        (
+            {"network": "lean", "whiten_stride": 3, "sides": ((0, 16),)},
+            "a whitening stride of 3 leaves too little of 16",
+        ),
+        ({"network": "lean", "whiten_stride": 5}, "a whitening stride of 5 leaves too little of 32 pixels"),
+        ({"celu_alpha": 0}, "celu_alpha is more than 0 with CELU, not 0.0"),
+        ({"celu_alpha": -0.3}, "celu_alpha is more than 0 with CELU"),
+        ({"label_smoothing": 1.5}, "label_smoothing is a share from 0 to below 1, not 1.5"),
+        ({"label_smoothing": -0.5}, "label_smoothing is a share from 0"),
+        ({"ema_momentum": 2.0}, "ema_momentum is a share from 0"),
+        ({"muon_momentum": 2}, "muon_momentum is a share from 0"),
+        ({"norm_momentum": float("nan")}, "norm_momentum is a share from 0"),
+        ({"norm_eps": -1}, "norm_eps is more than 0"),
+        ({"muon_factor": -0.1}, "muon_factor is at least 0"),
+        ({"weight_decay": -1e-4}, "weight_decay is at least 0"),
+        ({"whiten_bias_epochs": -1}, "whiten_bias_epochs is at least 0"),
+        ({"batch_size": 512.5}, "batch_size is a whole number, not 512.5"),
         ({"frozen": ()}, "the epochs of frozen must be whole numbers that rise from 0"),
         ({"sides": ((0, float("inf")),)}, "not a recipe: cannot convert float infinity"),
         ({"augment_on": "host", "flip": "alternate"}, "flips alternate on the device only"),

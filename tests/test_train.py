@@ -65,7 +65,16 @@ def test_float16_takes_the_same_step_to_rounding(master: bool, tiny: Dataset, mo
     few, recipe = tiny.subset(32, 64), short("final", 1, batch_size=32, master_weights=master)
     expected = quick(recipe, few, precision="float32")
     monkeypatch.setattr(module, "choose_precision", lambda *_: "float16")
+    scales: list[float] = []
+    plain = module.training_step
+
+    def looking(*arguments: Any) -> tuple[Tensor, Tensor]:
+        scales.append(arguments[4])
+        return plain(*arguments)
+
+    monkeypatch.setattr(module, "training_step", looking)
     run = quick(recipe, few)
+    assert scales == [32.0]  # the batch's: the loss is summed
     assert run.precision == "float16"
     assert state(run)["linear.weight"].dtype == (torch.float32 if master else torch.float16)
     (ours,), (theirs,) = run.history, expected.history
@@ -131,14 +140,16 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_where(tiny: Dataset, mo
         return (loss / 0 if next(steps) == 3 else loss), correct
 
     monkeypatch.setattr(module, "training_step", breaking)
-    with pytest.raises(UserError, match=r"the loss became inf at step 3 \(epoch 1.50, rate 0\.\d+\): try --precision"):
-        quick(short("final", 4), tiny)
+    with pytest.raises(UserError, match=r"the loss became inf at step 3 \(epoch 1.50, rate 0\.\d+\): try a larger"):
+        quick(short("final", 4), tiny, precision="float32")
+    with pytest.raises(UserError, match=r"the loss became inf at step 2 .*: try --precision float32, a larger batch"):
+        module.check_finite(torch.tensor([1.0, torch.inf, 1.0]), short("final"), 2, "float16")
 
 
 def test_a_rate_that_is_far_too_high_is_noticed(tiny: Dataset) -> None:
     wild = short("gpu_data", 4, knots=((0.0, 1e30), (4.0, 1e30)))
-    with pytest.raises(UserError, match=r"the loss became (nan|inf) at step \d"):
-        quick(wild, tiny)
+    with pytest.raises(UserError, match=r"the loss became (nan|inf) at step \d.*: try a larger batch"):
+        quick(wild, tiny, precision="float32")
 
 
 def test_ctrl_c_keeps_what_was_reached(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,6 +212,11 @@ def test_it_learns(learnt: Run) -> None:
     assert losses[-1] is not None
     assert losses[0] is not None
     assert losses[-1] < losses[0] - 0.3
+    right = learnt.history[-1]["train_accuracy"]
+    assert right is not None
+    assert right > 0.7
+    assert learnt.network is not None
+    assert all(parameter.grad is None for parameter in learnt.network.parameters())
 
 
 def test_with_shuffled_labels_it_does_not(lesson: Dataset) -> None:
