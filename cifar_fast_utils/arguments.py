@@ -44,6 +44,12 @@ def _positive(text: str) -> int:
     raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text}")
 
 
+def _threads(text: str) -> int:
+    if text.isdecimal() and 0 < int(text) <= 4096:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 4096, not {text}")
+
+
 def _seed(text: str) -> int:
     if text.isdecimal() and int(text) < 2**32:
         return int(text)
@@ -56,7 +62,7 @@ def _where(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
     command.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16 (%(default)s: the "
                          "fastest that the device really has)")  # fmt: skip
-    command.add_argument("--threads", type=_positive, help="CPU threads (as many as PyTorch likes)")
+    command.add_argument("--threads", type=_threads, help="CPU threads (as many as PyTorch likes)")
     command.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
@@ -104,8 +110,7 @@ def parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="what the recorded runs show: tables, verdicts, plots")
     report.set_defaults(command="report")
-    report.add_argument("folder", type=Path, nargs="?", default=Path("book/results"), help="of plans and ledgers "
-                        "(%(default)s)")  # fmt: skip
+    report.add_argument("folder", type=Path, nargs="?", help="of plans and ledgers (the book's)")
     report.add_argument("--target", type=float, default=0.94, help="accuracy whose time is sought (%(default)s)")
     report.add_argument("--out", type=Path, metavar="FILE", help="write the report there instead")
     report.add_argument("--plots", type=Path, metavar="FOLDER", help="draw the plots there, as svg")

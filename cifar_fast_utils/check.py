@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from .device import SCALES
-from .errors import UserError
-from .ledger import Record, read, setting_of
+from .ledger import Record, Setting, read, setting_of
 from .network import run_flops
 from .plan import VALIDATION
-from .recipe import Recipe, from_dict, get
+from .recipe import Recipe, from_dict, is_another
 
 
 def check_file(path: Path) -> tuple[list[Record], list[str]]:
@@ -29,11 +27,15 @@ def check_file(path: Path) -> tuple[list[Record], list[str]]:
 
 def repeated(records: Sequence[Record]) -> list[str]:
     """Runs that stand there more than once, by setting, recipe and seed."""
-    runs = Counter((setting_of(r), r["recipe"]["digest"], r["recipe"]["name"], r["seed"]) for r in records)
+    names: dict[tuple[Setting, str, int], list[str]] = {}
+    for record in records:
+        key = (setting_of(record), record["recipe"]["digest"], record["seed"])
+        names.setdefault(key, []).append(record["recipe"]["name"])
     return [
-        f"'{name}' with seed {seed} stands there {times} times for {setting.device}, {setting.precision}"
-        for (setting, _, name, seed), times in runs.items()
-        if times > 1
+        f"'{' and '.join(dict.fromkeys(found))}' with seed {seed} stands there {len(found)} times for "
+        f"{setting.device}, {setting.precision}"
+        for (setting, _, seed), found in names.items()
+        if len(found) > 1
     ]
 
 
@@ -41,12 +43,9 @@ def improbable(record: Record) -> list[str]:
     """What this package would not have written."""
     recipe = from_dict(record["recipe"])
     wrong = []
-    try:
-        own = record["scale"] == "smoke" or record["dataset"].endswith(VALIDATION)  # shortened, or a search's
-        if not own and get(recipe.name) != recipe:
-            wrong.append("the package's recipe of that name has other fields")
-    except UserError:
-        pass  # a recipe of one's own
+    own = record["scale"] == "smoke" or record["dataset"].endswith(VALIDATION)  # shortened, or a search's
+    if not own and is_another(recipe):
+        wrong.append("the package's recipe of that name has other fields")
     if record["scale"] not in SCALES:
         wrong.append(f"there is no scale '{record['scale']}'")
     elif not _whole(recipe, SCALES[record["scale"]].width, record["flops"]):

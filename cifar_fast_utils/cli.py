@@ -35,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error))
     except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
         _silence()
+    except OSError as error:  # a full disk, say, where the output goes
+        _silence()
+        return _fail(str(error))
     except KeyboardInterrupt:
         print("\ncifar-fast: stopped", file=sys.stderr)
         return 130

@@ -50,8 +50,11 @@ def record(chosen: argparse.Namespace) -> None:
 
 def report(chosen: argparse.Namespace) -> None:
     """What the recorded runs show."""
-    if not os.path.isdir(chosen.folder):  # also where it may not be looked at
-        raise UserError(f"there is no folder {chosen.folder}")
+    from .ledger import results_folder
+
+    folder = chosen.folder or results_folder()
+    if not os.path.isdir(folder):  # also where it may not be looked at
+        raise UserError(f"there is no folder {folder}")
     if not 0 < chosen.target < 1:
         raise UserError(f"--target is an accuracy between 0 and 1, not {chosen.target:g}")
 
@@ -60,7 +63,7 @@ def report(chosen: argparse.Namespace) -> None:
 
     if chosen.out:
         check_writable(chosen.out)
-    text = text_of(chosen.folder, chosen.target)
+    text = text_of(folder, chosen.target)
     if chosen.out:
         with whole(chosen.out) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -74,7 +77,7 @@ def report(chosen: argparse.Namespace) -> None:
             chosen.plots.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot write {chosen.plots}: {error.strerror or error}") from error
-        for name, figure in evidence_figures(read_folder(chosen.folder)[0]).items():
+        for name, figure in evidence_figures(read_folder(folder)[0]).items():
             with whole(chosen.plots / f"{name}.svg") as temporary:
                 figure.savefig(temporary, format="svg")
             print(f"plot: {chosen.plots / name}.svg")
@@ -92,6 +95,8 @@ def check(chosen: argparse.Namespace) -> None:
         records, said = check_file(path)
         wrong += said
         together += records
+        if not records and not said:
+            print(f"{path}: no records")
         for setting, theirs in by_setting(records).items():
             rungs = Counter(record["recipe"]["name"] for record in theirs)
             print(f"{path}: {', '.join(setting)}: " + ", ".join(f"{name} × {n}" for name, n in rungs.items()))

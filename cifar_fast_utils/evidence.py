@@ -112,15 +112,20 @@ def crowded(record: Record, records: Iterable[Record]) -> bool:
 
 
 def rungs(records: Sequence[Record]) -> list[Rung]:
-    """Every recipe that the records of one setting hold, with its runs, in the order of first appearance."""
-    recipes = {record["recipe"]["digest"]: from_dict(record["recipe"]) for record in records}
+    """Every recipe that the records of one setting hold, with its runs, in the order and by the name of the first."""
+    recipes: dict[str, Recipe] = {}
+    for record in records:
+        recipes.setdefault(record["recipe"]["digest"], from_dict(record["recipe"]))
     return [found for recipe in recipes.values() if (found := rung(recipe, records)) is not None]
 
 
 def compare(new: Rung, old: Rung) -> Difference:
-    """The difference of two rungs in points: seed by seed where both train the same network, else Welch's."""
+    """The difference of two rungs in points: Welch's, or seed by seed where both train the same network.
+
+    Seed by seed only where that uses all the runs of one of them.
+    """
     shared = sorted(new.by_seed.keys() & old.by_seed.keys())
-    if shared and untested(new.recipe).digest == untested(old.recipe).digest:
+    if len(shared) == min(new.n, old.n) and untested(new.recipe).digest == untested(old.recipe).digest:
         return paired_difference(*([rung.by_seed[seed] for seed in shared] for rung in (new, old)))
     return difference(new.points, old.points)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -106,8 +107,8 @@ class Engine(Protocol):
     def setting(self) -> Setting:
         """Where the runs will be made."""
 
-    def runs(self, work: Work, tick: Tick) -> Iterator[Record]:
-        """The records of the work, each as its run ends; `tick` is told of the epochs as they pass."""
+    def runs(self, work: Work, tick: Tick) -> Iterator[Record | UserError]:
+        """The records of the work, each as its run ends, or why it could not be made; `tick` is told of the epochs."""
 
 
 class Here:
@@ -120,11 +121,15 @@ class Here:
         """Where the runs will be made."""
         return self.job.setting()
 
-    def runs(self, work: Work, tick: Tick) -> Iterator[Record]:
+    def runs(self, work: Work, tick: Tick) -> Iterator[Record | UserError]:
         """The records of the work, each as its run ends."""
-        self.job.warm_up(work[0][0])
+        with contextlib.suppress(UserError):  # the run itself will say it
+            self.job.warm_up(work[0][0])
         for recipe, seed in work:
-            yield self.job(recipe, seed, tick)
+            try:
+                yield self.job(recipe, seed, tick)
+            except UserError as error:
+                yield UserError(f"{recipe.name}, seed {seed}: {error}")
 
 
 def to_do(plan: Plan, dataset: Dataset, records: list[Record], setting: Setting) -> Work:
@@ -141,8 +146,9 @@ def to_do(plan: Plan, dataset: Dataset, records: list[Record], setting: Setting)
 def carry_out(plan: Plan, ledger: Path, dataset: Dataset, engine: Engine, progress: bool = True) -> int:
     """Make the plan's missing runs and append each to the ledger as it ends; how many there were.
 
-    What any file of the ledger's folder holds of this setting is not run again. Ctrl-C loses the run in progress.
-    Raises `UserError` as `to_do` and a run do, and if the ledger cannot be written.
+    What any file of the ledger's folder holds of this setting is not run again. Ctrl-C loses the run in progress. A run
+    that fails keeps none of the others from being made: `UserError` is raised at the end. It is raised at once as by
+    `to_do`, and if the ledger cannot be written.
     """
     check_appendable(ledger)
     records, damaged = read_folder(ledger.parent)
@@ -156,11 +162,18 @@ def carry_out(plan: Plan, ledger: Path, dataset: Dataset, engine: Engine, progre
     epochs = sum(recipe.epochs for recipe, _ in work)
     with tqdm(total=round(epochs, 3), unit="epoch", disable=not progress, mininterval=every) as bar:
         bar.set_description(f"0/{len(work)} runs")
+        failed: list[str] = []
         for done, record in enumerate(engine.runs(work, bar.update), start=1):
-            append(ledger, record)
             bar.set_description(f"{done}/{len(work)} runs")
+            if isinstance(record, UserError):
+                failed.append(str(record))
+                bar.write(f"failed: {record}", file=sys.stderr)
+                continue
+            append(ledger, record)
             if setting_of(record) != setting:
                 bar.write(f"made elsewhere than planned: {setting_of(record)}", file=sys.stderr)
+    if failed:
+        raise UserError(f"{len(failed)} of {len(work)} runs failed; the first was {failed[0]}")
     return len(work)
 
 

@@ -110,14 +110,15 @@ class Recipe:
     def __post_init__(self) -> None:
         """Check the fields; make numbers of their kind, so that equal recipes have one digest, JSON between or not."""
         for name, kind in _kinds().items():
+            value = getattr(self, name)
+            if (kind is bool and not isinstance(value, bool)) or (kind is int and value != int(value)):
+                what = "true or false" if kind is bool else "a whole number"
+                raise UserError(f"recipe '{self.name}': {name} is {what}, not {value!r}")
             if kind in (int, float):
-                value = getattr(self, name)
-                if kind is int and value != int(value):
-                    raise UserError(f"recipe '{self.name}': {name} is a whole number, not {value}")
                 object.__setattr__(self, name, kind(value))
         for name, kind in {"knots": float, "hardest": float, "sides": int, "frozen": int, "resting": int}.items():
             object.__setattr__(self, name, tuple((float(epoch), kind(what)) for epoch, what in getattr(self, name)))
-        object.__setattr__(self, "widths", tuple(self.widths))
+        object.__setattr__(self, "widths", tuple(map(int, self.widths)))
         epochs = [epoch for epoch, _ in self.knots]
         numbers = [number for knot in self.knots for number in knot]
         sides, shares, frozen, resting = (
@@ -135,7 +136,7 @@ class Recipe:
                 for name, kind in _kinds().items()
                 if get_origin(kind) is Literal
             ),
-            (not 0 < self.epochs < math.inf, f"epochs must be more than 0 and finite, not {self.epochs:g}"),
+            (not 0 < self.epochs < 1e6, f"epochs must be more than 0 and fewer than a million, not {self.epochs:g}"),
             (self.batch_size < 1, f"the batch size must be at least 1, not {self.batch_size}"),
             (
                 self.ghost_groups < 1 or self.batch_size % max(self.ghost_groups, 1) != 0,
@@ -171,10 +172,7 @@ class Recipe:
                 for changes in [[epoch for epoch, _ in getattr(self, what)]]
             ),
             (any(not 0 < share <= 1 for share in shares), f"the hardest are a share from 0 to 1: {shares}"),
-            (
-                self.augment_on == "host" and self.self_distillation != 0,
-                "self-distillation goes with augmentation on the device",
-            ),
+            (self.augment_on == "host" and self.self_distillation != 0, "self-distillation is done on the device only"),
             (self.augment_on == "host" and shares != [1], "the hardest can be chosen on the device only"),
             (
                 frozen != sorted(frozen) or any(not 0 <= n <= (2 if self.network == "lean" else 0) for n in frozen),

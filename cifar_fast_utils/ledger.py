@@ -83,6 +83,8 @@ def check_appendable(path: Path) -> None:
     try:
         if path.exists():
             path.open("ab").close()
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            pass
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
@@ -122,3 +124,9 @@ def read(paths: Iterable[Path]) -> tuple[list[Record], list[Damaged]]:
 def read_folder(folder: Path) -> tuple[list[Record], list[Damaged]]:
     """All the ledger files of a folder, in the order of their names."""
     return read(sorted(folder.glob("*.jsonl")))
+
+
+def results_folder() -> Path:
+    """Where the book's recorded runs and their plans lie: in the checkout, or installed with the package."""
+    checkout = Path(__file__).parent.parent / "book" / "results"
+    return checkout if checkout.is_dir() else Path(__file__).parent / "results"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from .evidence import Rung
 from .evidence import rungs as rungs_of
@@ -12,30 +14,41 @@ from .ledger import Record
 from .recipe import Recipe
 from .tables import markdown, unless_nan
 
+SCALED = ("name", "epochs", "knots", "sides", "hardest", "frozen", "resting", "whiten_bias_epochs")
+"""Fields that another length changes."""
 
-def lengths(records: Sequence[Record], target: float) -> str:
+
+def lengths(records: Sequence[Record], target: float) -> tuple[list[Rung], str]:
     """Time to the target accuracy (fraction of 1), interpolated between the lengths that the records of a setting hold.
 
-    A row for each recipe recorded at two or more lengths. Nothing is extrapolated.
+    A row for each recipe recorded at two or more lengths, with how many runs of each. Nothing is extrapolated. Also the
+    rungs that the table is made of; none and an empty text where there are no two lengths of anything.
     """
-    families: dict[str, dict[float, Rung]] = {}
+    families: dict[tuple[str, str], dict[float, Rung]] = {}
     for found in rungs_of(records):
-        families.setdefault(family(found.recipe), {})[found.recipe.epochs] = found
-    lines = []
-    for name, by_length in sorted(families.items()):
+        fields = {key: value for key, value in asdict(found.recipe).items() if key not in SCALED}
+        families.setdefault((family(found.recipe), repr(fields)), {})[found.recipe.epochs] = found
+    used, lines = [], []
+    for (name, _), by_length in sorted(families.items()):
         rungs = [by_length[epochs] for epochs in sorted(by_length)]
         if len(rungs) > 1:
+            used += rungs
             means = [rung.interval.mean for rung in rungs]
-            cells = [f"`{name}`", ", ".join(f"{rung.recipe.epochs:g}" for rung in rungs), f"{max(means):.2f}"]
-            seconds, flops = [rung.seconds("train") for rung in rungs], [rung.flops / 1e15 for rung in rungs]
-            for quantity, digits in ((seconds, ".1f"), (flops, ".3g")):
+            epochs, counts = (f"{rung.recipe.epochs:g}" for rung in rungs), (str(rung.n) for rung in rungs)
+            cells = [f"`{name}`", ", ".join(epochs), ", ".join(counts), f"{max(means):.2f}"]
+            for quantity, digits in ((_seconds(rungs), ".1f"), ([rung.flops / 1e15 for rung in rungs], ".3g")):
                 reached = at_target(means, quantity, 100 * target)
                 out = "not reached" if max(means) < 100 * target else "under the shortest"
                 cells.append(out if reached is None else unless_nan(reached, digits))
             lines.append(cells)
-    if not lines:
-        return ""
-    return markdown(["recipe", "epochs recorded", "highest mean", f"train s to {target:.1%}", "PFLOP to it"], lines)
+    head = ["recipe", "epochs recorded", "n", "highest mean", f"train s to {target:.1%}", "PFLOP to it"]
+    return used, markdown(head, lines) if lines else ""
+
+
+def _seconds(rungs: Sequence[Rung]) -> list[float]:
+    """Of a training at each length; NaN for all if they ran with different numbers of threads."""
+    alike = len({rung.threads for rung in rungs}) == 1
+    return [rung.seconds("train") if alike else math.nan for rung in rungs]
 
 
 def family(recipe: Recipe) -> str:

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +24,7 @@ from .data import Dataset, load
 from .device import Scale, choose_device, choose_precision, choose_scale, device_name, keep_freed_memory
 from .errors import UserError
 from .ledger import Record, Setting, read_folder
+from .ledger import results_folder as results_folder
 from .network import run_flops
 from .plan import read_plan
 from .recipe import Recipe, get, with_epochs
@@ -164,12 +164,6 @@ def race_table(runs: dict[str, Run]) -> str:
     first = next(iter(runs.values()))
     setting = Setting(first.dataset, first.dataset_digest, first.scale, first.device, first.precision)
     return f"{where(setting)}; accuracy in percent, one run each.\n\n{markdown(head, lines)}"
-
-
-def results_folder() -> Path:
-    """Where the recorded runs and their plans lie: in the checkout, or installed with the package."""
-    checkout = Path(__file__).parent.parent / "book" / "results"
-    return checkout if checkout.is_dir() else Path(__file__).parent / "results"
 
 
 def recorded() -> list[Record]:

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from .errors import UserError
 from .ledger import Record, Setting, setting_of
-from .recipe import Recipe, from_dict, get, with_epochs
+from .recipe import Recipe, from_dict, get, is_another, with_epochs
+from .schema import is_name
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -59,7 +60,7 @@ class Plan(BaseModel):
     seeds: Seeds
     fewer: dict[str, Seeds] = {}
     """For some rungs, another number of seeds."""
-    first_seed: Annotated[int, Field(ge=0)] = 0
+    first_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     compare: Literal["before", "first", "none"] = "none"
     """Each rung against the one before it, or against the first."""
     worth: Annotated[float, Field(gt=0)] = 0.2
@@ -97,7 +98,7 @@ class Plan(BaseModel):
                 tried[one.name] = RECIPE.validate_python({**asdict(base), **change, "name": one.name})
             except ValidationError as error:
                 raise UserError(f"try '{one.name}': {in_a_line(error)}") from None
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, OverflowError) as error:
                 raise UserError(f"try '{one.name}': epochs: {error}") from None
         return [*(get(name) for name in self.rungs), *tried.values()]
 
@@ -130,12 +131,12 @@ def in_a_line(error: ValidationError) -> str:
 def read_plan(path: Path) -> Plan:
     """The plan in a TOML file. Raises `UserError`, in one line, for anything wrong with it."""
     try:
-        plan = Plan.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        plan = Plan.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except ValidationError as error:
         raise UserError(f"{path} is no plan: {in_a_line(error)}") from None
-    except ValueError as error:  # not TOML, not UTF-8
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8
         raise UserError(f"{path} is no plan: {error}") from None
     names = plan.names
     if not names:
@@ -143,7 +144,11 @@ def read_plan(path: Path) -> Plan:
     for name, count in Counter(names).items():
         if count > 1:
             raise UserError(f"{path} is no plan: rung '{name}' stands in it {count} times")
-    plan.recipes()
+    for recipe in plan.recipes():
+        if not is_name(recipe.name):
+            raise UserError(f"{path} is no plan: a recipe cannot be called {recipe.name!r}")
+        if not plan.search and is_another(recipe):
+            raise UserError(f"{path} is no plan: there is another recipe called '{recipe.name}' already")
     for name in plan.fewer:
         if name not in names:
             raise UserError(f"{path} is no plan: `fewer` names '{name}', which is none of its rungs")
@@ -155,7 +160,13 @@ def read_plan(path: Path) -> Plan:
 def missing(
     runs: Sequence[tuple[Recipe, int]], records: Sequence[Record], setting: Setting
 ) -> list[tuple[Recipe, int]]:
-    """Those of the runs (recipe, seed) that no record of this setting holds yet; one with TTA holds that without it."""
+    """Those of the runs (recipe, seed) that no record of this setting holds yet; one with TTA holds that without it.
+
+    Of runs that are the same but for the recipe's name, the first.
+    """
     here = [(from_dict(record["recipe"]), record["seed"]) for record in records if setting_of(record) == setting]
     held = {(kind.digest, seed) for recipe, seed in here for kind in (recipe, untested(recipe))}
-    return [(recipe, seed) for recipe, seed in runs if (recipe.digest, seed) not in held]
+    left: dict[tuple[str, int], tuple[Recipe, int]] = {}
+    for recipe, seed in runs:
+        left.setdefault((recipe.digest, seed), (recipe, seed))
+    return [run for key, run in left.items() if key not in held]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Iterator
@@ -48,15 +49,18 @@ class OnRay:
         self.job = replace(self.job, precision=found.precision)  # chosen once, not by each worker anew
         return found
 
-    def runs(self, work: Work, tick: Tick) -> Iterator[Record]:
+    def runs(self, work: Work, tick: Tick) -> Iterator[Record | UserError]:
         """The records of the work, as they come in."""
         job = self.ray.put(self.job)
-        waiting = {self.remote_run.remote(job, recipe, seed): recipe for recipe, seed in work}
+        waiting = {self.remote_run.remote(job, recipe, seed): (recipe, seed) for recipe, seed in work}
         while waiting:
             (done,), _ = self.ray.wait(list(waiting))
-            record: Record = self._get(done)
-            tick(waiting.pop(done).epochs)
-            yield record
+            recipe, seed = waiting.pop(done)
+            tick(recipe.epochs)
+            try:
+                yield self._get(done)
+            except UserError as error:
+                yield UserError(f"{recipe.name}, seed {seed}: {error}")
 
     def _get(self, reference: Any) -> Any:
         try:
@@ -67,7 +71,8 @@ class OnRay:
 
 def _run(job: Job, recipe: Recipe, seed: int) -> Record:
     if not _warm:  # Ray's worker processes run many tasks: once in each
-        job.warm_up(recipe)
+        with contextlib.suppress(UserError):  # the run itself will say it
+            job.warm_up(recipe)
         _warm.append(True)
     return job(recipe, seed)
 

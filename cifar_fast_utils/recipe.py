@@ -42,6 +42,14 @@ def get(name: str) -> Recipe:
     raise UserError(f"no recipe is called '{name}': {hint}")
 
 
+def is_another(recipe: Recipe) -> bool:
+    """Whether the package knows a recipe of that name, and it is not this one."""
+    try:
+        return get(recipe.name) != recipe
+    except UserError:
+        return False
+
+
 def triangle(epochs: float, peak: float, warmup: float) -> Knots:
     """Up from 0 to the peak rate during the warm-up, then down to 0."""
     return ((0, 0.0), (warmup, peak), (epochs, 0.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 from pathlib import Path
@@ -45,10 +46,11 @@ def to_record(run: Run, commit: str | None) -> dict[str, Any]:
     }
 
 
+@functools.cache
 def current_commit() -> str | None:
     """The git commit of the checkout that the package runs from, `+` appended if the package has changed since.
 
-    None outside a checkout.
+    None outside a checkout. Asked once: what a process has imported does not change with the files.
     """
 
     def git(*arguments: str) -> str:

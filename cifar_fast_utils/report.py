@@ -12,7 +12,7 @@ from .ledger import Setting, read_folder
 from .lengths import lengths
 from .plan import VALIDATION, Plan, read_plan
 from .shares import read_shares, shares_table
-from .stats import Difference, interval
+from .stats import LEVEL, Difference, interval
 from .tables import markdown, unless_nan
 from .verdicts import KINDS, Row, goal_of, kind_of, plan_tables
 
@@ -67,8 +67,8 @@ def cells(rung: Rung) -> list[str]:
 
 def plan_table(plan: Plan, rows: Sequence[Row]) -> str:
     """The plan's table for one setting, of the rungs that have runs."""
-    goal = goal_of(plan, rows)
-    said = [f"p of {goal[0]}"] if goal else []
+    goal = not all(math.isnan(row.p_of_goal) for row in rows)
+    said = [f"p of {goal_of(plan)}"] if goal else []
     if plan.compare != "none":
         said += [f"against {plan.compare}", "verdict"]
     lines = []
@@ -76,7 +76,7 @@ def plan_table(plan: Plan, rows: Sequence[Row]) -> str:
         if row.rung:
             line = []
             if goal:
-                line.append(unless_nan(goal[1](row.rung), ".2g"))
+                line.append(unless_nan(row.p_of_goal, ".2g"))
             if plan.compare != "none":
                 line += [signed(row.difference), row.verdict.split(" (")[0]]
             figures = cells(row.rung)
@@ -121,9 +121,9 @@ def in_short(plan: Plan, tables: Sequence[tuple[Setting, Sequence[Row]]]) -> str
     lines = []
     for setting, table in tables:
         said = {kind: [f"`{row.recipe.name}`" for row in table if kind_of(row.verdict) == kind] for kind in KINDS}
-        if goal := goal_of(plan, table):
-            reached = [f"`{row.recipe.name}`" for row in table if row.rung and goal[1](row.rung) < 0.05]
-            said = {f"at least {goal[0]} (p < 0.05)": reached, **said}
+        if goal := goal_of(plan):
+            reached = [f"`{row.recipe.name}`" for row in table if row.p_of_goal < LEVEL]
+            said = {f"at least {goal} (p < {LEVEL})": reached, **said}
         if any(said.values()):
             answers = "; ".join(f"*{kind}*: {', '.join(names)}" for kind, names in said.items() if names)
             lines.append(f"- {setting.device}, {setting.precision}: {answers}")
@@ -139,7 +139,8 @@ Written by `cifar-fast report` from the recorded runs and their plans alone. A v
 a paired one where two recipes train the same network and differ in the test alone, with Holm's correction over the
 table: *better* or *worse* where two recipes of equal accuracy would differ as much less than 1 time in 20; *no
 difference larger than x shown* where the 95% interval leaves no room for one that matters; else *too few runs*, with
-about how many on each side would find the smallest difference that matters to the plan, 4 times in 5. Where two recipes
+about how many on each side would find the smallest difference that matters to the plan, 4 times in 5, whatever the
+correction may ask. A column of p, of one side, is corrected likewise. Where two recipes
 gave equal accuracies on three seeds or more, *no difference larger than 0* is said, whatever the interval. The
 intervals are not corrected, so one may leave out zero and the verdict still be *too few runs*.
 
@@ -149,7 +150,8 @@ FLOPs, not their seconds."""
 
 STRAIGHT = """\
 Read off a straight line between the two recorded lengths that the target lies between. Accuracy rises ever more slowly,
-so where these lie far apart the line is too low and the time too long."""
+so where these lie far apart the line is too low and the time too long. No seconds stand where the two lengths ran with
+different numbers of threads."""
 
 
 def by_numbers(path: Path) -> list[str | int]:
@@ -183,11 +185,12 @@ def report(folder: Path, target: float = 0.94) -> str:
                 parts.append(f"No runs yet of {', '.join(absent)}.")
     if shares := sorted(folder.glob("shares*.json")):
         parts += ["## Where the time goes", *(shares_table(read_shares(path)) for path in shares)]
-    times = [(setting, found) for setting, theirs in by_setting(records).items() if (found := lengths(theirs, target))]
-    if times:
+    times = [(setting, *lengths(theirs, target)) for setting, theirs in by_setting(records).items()]
+    if any(rungs for _, rungs, _ in times):
         parts += [f"## Time to {target:.1%}", STRAIGHT]
-        for setting, found in times:
-            parts += [f"{where(setting)}.", found]
+        for setting, rungs, lines in times:
+            if rungs:
+                parts += [caption(setting, rungs), lines]
     if planned:
         parts += ["## Planned, without runs yet", "\n".join(planned)]
     if damaged:

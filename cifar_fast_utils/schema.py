@@ -16,7 +16,7 @@ from .recipe import from_dict
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
-Word = Annotated[str, Field(min_length=1)]
+Word = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
 class _Strict(BaseModel):
@@ -62,7 +62,7 @@ class Record(_Strict):
     cross_entropy: Annotated[float, Field(ge=0)] | None = None
     history: Annotated[list[Epoch], Field(min_length=1)]
     seconds: Seconds
-    flops: Annotated[int, Field(gt=0)]
+    flops: Annotated[int, Field(gt=0, lt=2**63)]
     device: Word
     threads: Annotated[int, Field(ge=1)]
     precision: Word
@@ -84,7 +84,7 @@ class Record(_Strict):
         if said != recipe.digest:
             raise ValueError(f"the digest of recipe '{recipe.name}' is {recipe.digest}, not {said}")
         for wrong, why in (
-            (not isinstance(recipe.name, str) or not recipe.name, "the recipe's name is no word"),
+            (not isinstance(recipe.name, str) or not is_name(recipe.name), "the recipe's name is no word"),
             ({**written, **self.recipe} != written, "`recipe` holds a value of another type than a recipe's"),
             (self.epochs != recipe.epochs, "`epochs` is not the recipe's"),
             ((self.tta_accuracy is not None) != recipe.tta, "`tta_accuracy` goes with a recipe that has `tta`"),
@@ -94,6 +94,11 @@ class Record(_Strict):
             if wrong:
                 raise ValueError(why)
         return self
+
+
+def is_name(name: str) -> bool:
+    """Whether a recipe may be called so: a file may be called so, too."""
+    return name.isprintable() and name != "" and "/" not in name
 
 
 def validate(content: object) -> None:

@@ -59,6 +59,8 @@ class Difference:
     """Of the smaller side."""
     sd: float
     """Of a single value on one side, both sides pooled; NaN where neither has two values."""
+    paired: bool = False
+    """From pairs of values, not from two independent samples."""
 
 
 def difference(new: Sequence[float], old: Sequence[float]) -> Difference:
@@ -84,16 +86,16 @@ def difference(new: Sequence[float], old: Sequence[float]) -> Difference:
 def paired_difference(new: Sequence[float], old: Sequence[float]) -> Difference:
     """Compare two values of each run, its accuracy with TTA and without, say: a t-test of their differences.
 
-    Its `sd` is that of the differences over √2, so that `runs_needed` answers for this test as well.
+    Its `sd` is that of the differences over √2: what two independent samples would have for such differences.
     Raises `ValueError` if the samples differ in length or are empty.
     """
     d = interval([a - b for a, b in zip(new, old, strict=True)])
     if d.n < 2:
-        return Difference(d.mean, -math.inf, math.inf, 1.0, d.n, math.nan)
+        return Difference(d.mean, -math.inf, math.inf, 1.0, d.n, math.nan, paired=True)
     if d.sd == 0:
-        return Difference(d.mean, d.mean, d.mean, float(d.mean == 0), d.n, 0.0)
+        return Difference(d.mean, d.mean, d.mean, float(d.mean == 0), d.n, 0.0, paired=True)
     p = 2 * float(stats.t.sf(abs(d.mean) / d.sd * math.sqrt(d.n), d.n - 1))
-    return Difference(d.mean, d.low, d.high, p, d.n, d.sd / math.sqrt(2))
+    return Difference(d.mean, d.low, d.high, p, d.n, d.sd / math.sqrt(2), paired=True)
 
 
 def p_at_least(values: Sequence[float], target: float) -> float:
@@ -119,22 +121,22 @@ def p_not_below(new: Sequence[float], old: Sequence[float], worth: float) -> flo
     return found.p / 2 if found.mean > 0 else 1 - found.p / 2
 
 
-def runs_needed(size: float, sd: float, power: float = POWER) -> int:
-    """How many runs on each side show a difference of this size, two-sided at 5%, with this power.
+def runs_needed(size: float, sd: float, power: float = POWER, level: float = LEVEL, paired: bool = False) -> int:
+    """How many runs on each side show a difference of this size, two-sided at this level, with this power.
 
-    Both sides spread alike. The power is that of the t-test, by the noncentral t. Raises `ValueError` if `size` ≤ 0.
+    Both sides spread alike; `paired`: the test is of pairs, and `sd` is that of their differences over √2. The power is
+    that of the t-test, by the noncentral t. Raises `ValueError` if `size` ≤ 0.
     """
     if size <= 0:
         raise ValueError(f"a difference to look for must be above 0, not {size}")
 
     def reaches(n: int) -> bool:
-        freedom, shift = 2 * n - 2, size / sd * math.sqrt(n / 2)
-        edge = stats.t.ppf(1 - LEVEL / 2, freedom)
+        freedom, shift = (n - 1) * (1 if paired else 2), size / sd * math.sqrt(n / 2)
+        edge = stats.t.ppf(1 - level / 2, freedom)
         return bool(stats.nct.sf(edge, freedom, shift) + stats.nct.cdf(-edge, freedom, shift) >= power)
 
-    if sd < size / 30:  # two on each side find it; and where there is next to no spread the noncentral t fails
-        return 2
-    z = float(stats.norm.ppf(1 - LEVEL / 2) + stats.norm.ppf(power))
+    sd = max(sd, size / 30)  # where there is next to no spread the noncentral t fails
+    z = float(stats.norm.ppf(1 - level / 2) + stats.norm.ppf(power))
     n = max(2, math.floor(2 * (z * sd / size) ** 2))  # the normal's answer is never too large, and off by a few
     while not reaches(n):
         n += 1
@@ -151,18 +153,28 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def verdict(found: Difference, *, worth: float, p: float | None = None, unit: str = "") -> str:
+def verdict(found: Difference, *, worth: float, p: float | None = None, tests: int = 1, unit: str = "") -> str:
     """*better*, *worse*, *no difference larger than x shown* or *too few runs (needs about n)*.
 
     `worth` is the smallest difference that matters. Where the test does not tell the two apart and the 95% interval
     leaves room for a difference that matters, the runs were too few: about n on each side would find one of that size.
-    `p` is the test's after a correction for the other tests of its table (its own if not given).
+    `p` is the test's after a correction for the other tests of its table (its own if not given), which are `tests` in
+    all: n allows for the most that Holm's correction may ask of one.
     """
     if (found.p if p is None else p) < LEVEL:
         return "better" if found.mean > 0 else "worse"
     largest = max(abs(found.low), abs(found.high))
     if largest <= worth:
-        return f"no difference larger than {largest:.2g}{unit} shown"
+        return f"no difference larger than {_up(largest):.2g}{unit} shown"
     if math.isnan(found.sd):
         return "too few runs (needs at least 2 to tell)"
-    return f"too few runs (needs about {max(runs_needed(worth, found.sd), found.n + 1)})"
+    n = runs_needed(worth, found.sd, level=LEVEL / tests, paired=found.paired)
+    return f"too few runs (needs about {max(n, found.n + 1)})"
+
+
+def _up(bound: float) -> float:
+    """A bound at two digits, rounded so that it stays one."""
+    if bound == 0:
+        return 0.0
+    unit = 10.0 ** (math.floor(math.log10(bound)) - 1)
+    return math.ceil(bound / unit - 1e-9) * unit

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .device import SCALES, cores_of
@@ -33,26 +33,33 @@ class Row:
     against: str
     difference: Difference | None
     verdict: str
+    p_of_goal: float
+    """Of "its mean reaches what the plan asks of each rung"; NaN where nothing is asked, or it cannot be said."""
 
 
 def rows(plan: Plan, records: Sequence[Record]) -> list[Row]:
-    """The plan's rungs as the records of one setting show them; Holm's correction runs over all its verdicts."""
+    """The plan's rungs as the records of one setting show them.
+
+    Holm's correction runs over all the verdicts, and over all the p of the goal.
+    """
     recipes = [recipe_at(SCALES[plan.scale], recipe) for recipe in plan.recipes()]
     rungs = [rung(recipe, records) for recipe in recipes]
     other = {"none": rungs, "before": rungs[:1] + rungs[:-1], "first": rungs[:1] * len(rungs)}[plan.compare]
     differences = [
         compare(new, old) if new and old and new is not old else None for new, old in zip(rungs, other, strict=True)
     ]
-    adjusted = iter(holm([found.p for found in differences if found]))
+    adjusted = holm([found.p for found in differences if found])
+    tests, corrected = len(adjusted), iter(adjusted)
     table = []
-    for recipe, new, old, found in zip(recipes, rungs, other, differences, strict=True):
+    goals = _p_of_goal(plan, rungs)
+    for recipe, new, old, found, p_of_goal in zip(recipes, rungs, other, differences, goals, strict=True):
         said = ""
         if new and old and found:
-            said = verdict(found, worth=plan.worth, p=next(adjusted), unit=" points")
+            said = verdict(found, worth=plan.worth, p=next(corrected), tests=tests, unit=" points")
             same = same_on_shared_seeds(new, old)
             if same > 2 and new.records != old.records:
                 said = f"no difference larger than 0 points shown (the same to the image on each of {same} seeds)"
-        table.append(Row(recipe, new, old.recipe.name if old and found else "", found, said))
+        table.append(Row(recipe, new, old.recipe.name if old and found else "", found, said, p_of_goal))
     return table
 
 
@@ -71,21 +78,26 @@ def plan_tables(plan: Plan, records: Sequence[Record]) -> list[tuple[Setting, li
     return sorted(tables, key=lambda found: -sum(row.rung.n for row in found[1] if row.rung))
 
 
-def goal_of(plan: Plan, rows: Sequence[Row]) -> tuple[str, Callable[[Rung], float]] | None:
-    """What each rung's mean is tested to reach, in words, and the one-sided p of that; nan for the target itself."""
+def goal_of(plan: Plan) -> str:
+    """What each rung's mean is tested to reach, in words; empty if nothing."""
+    if plan.target is not None:
+        return f"{100 * plan.target:.4g}%"
+    return f"`{plan.target_rung}` − {plan.worth:g}" if plan.target_rung is not None else ""
+
+
+def _p_of_goal(plan: Plan, rungs: Sequence[Rung | None]) -> list[float]:
+    """For each of the plan's rungs, in order, the one-sided p of its goal, by Holm's correction over all of them."""
     if plan.target is not None:
         goal = 100 * plan.target
-        return f"{goal:.4g}%", lambda rung: p_at_least(rung.points, goal)
-    if plan.target_rung is None:
-        return None
-    target = recipe_at(SCALES[plan.scale], plan.recipes()[plan.names.index(plan.target_rung)])
-    for row in rows:
-        if (old := row.rung) and row.recipe == target:
-            return (
-                f"`{plan.target_rung}` − {plan.worth:g}",
-                lambda rung: math.nan if rung is old else p_not_below(rung.points, old.points, plan.worth),
-            )
-    return None
+        found = [p_at_least(new.points, goal) if new else math.nan for new in rungs]
+    else:
+        old = rungs[plan.names.index(plan.target_rung)] if plan.target_rung is not None else None
+        found = [
+            p_not_below(new.points, old.points, plan.worth) if new and old and new is not old else math.nan
+            for new in rungs
+        ]
+    corrected = iter(holm([p for p in found if not math.isnan(p)]))
+    return [p if math.isnan(p) else next(corrected) for p in found]
 
 
 def kind_of(verdict: str) -> str:

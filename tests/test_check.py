@@ -41,6 +41,16 @@ def test_a_run_that_stands_in_two_files_is_named(tmp_path: Path, capsys: pytest.
     assert "in several files: 'final' with seed 0 stands there 2 times for a machine" in capsys.readouterr().out
 
 
+def test_a_run_under_two_names_is_named(tmp_path: Path) -> None:
+    path = ledger(tmp_path / "a.jsonl", *(record(name, 0, flops=485 * STEP) for name in ("final@half", "final@5")))
+    assert "'final@half and final@5' with seed 0 stands there 2 times" in check_file(path)[1][0]
+
+
+def test_an_empty_file_is_said_to_be_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", str(ledger(tmp_path / "a.jsonl"))]) == 0
+    assert "a.jsonl: no records" in capsys.readouterr().out
+
+
 def test_the_recorded_runs_pass() -> None:
     paths = list((ROOT / "book" / "results").glob("*.jsonl"))
     assert paths

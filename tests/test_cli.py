@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from servers import table, write_parquet
 
-from cifar_fast_utils import bench, cli, data, device, train
+from cifar_fast_utils import bench, cli, data, device, report, train
 from cifar_fast_utils.data import Dataset
 from cifar_fast_utils.recipe import LADDER, MODERN, RECIPES
 from cifar_fast_utils.shares import read_shares, shares_table
@@ -75,6 +75,25 @@ def test_help_answers_at_once_and_says_what_there_is() -> None:
         assert word in text
     probe = "import sys, cifar_fast_utils.cli as c; c.parser().format_help(); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_without_a_folder_the_report_is_the_books(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(report, "report", lambda folder, target: f"{(folder / 'schema.json').exists()}\n")
+    assert cli.main(["report"]) == 0
+    assert capsys.readouterr().out == "True\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
+def test_a_full_disk_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "cifar_fast_utils", "recipes"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "No space left on device" in done.stderr
 
 
 def test_the_installed_command() -> None:
@@ -245,7 +264,8 @@ def test_devices_and_precisions_the_machine_lacks(
     assert "no 'cuda' device" in refused(capsys, "train", "--device", "cuda")
     assert "no fast bfloat16, only float32" in refused(capsys, *TRAIN, "--precision", "bfloat16")
     assert "no precision is called 'half'" in refused(capsys, *TRAIN, "--precision", "half")
-    assert "--threads: must be a whole number of at least 1, not 0" in refused(capsys, *TRAIN, "--threads", "0")
+    assert "--threads: must be a whole number from 1 to 4096, not 0" in refused(capsys, *TRAIN, "--threads", "0")
+    assert "from 1 to 4096, not 2147483647" in refused(capsys, *TRAIN, "--threads", "2147483647")
 
 
 def test_folders_that_hold_no_data(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,5 +80,5 @@ def test_without_such_a_run_no_seconds_are_shown_anywhere() -> None:
     assert [cell.strip() for cell in beside(made[0], made).splitlines()[-1].split("|")[6:8]] == ["", "within"]
     longer = with_epochs(get("final"), 20)
     crowd = [*made, record(longer, 0, 0.9, device=GPU, started=DAY.isoformat())]
-    cell = lengths(crowd, 0.85).splitlines()[-1].split("|")
-    assert (cell[4].strip(), cell[5].strip()) == ("", "1e-09")
+    cell = lengths(crowd, 0.85)[1].splitlines()[-1].split("|")
+    assert (cell[3].strip(), cell[5].strip(), cell[6].strip()) == ("3, 1", "", "1e-09")

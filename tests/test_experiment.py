@@ -110,10 +110,28 @@ def test_a_warm_up_comes_first_and_is_thrown_away(
     assert names(tmp_path / "plan.jsonl") == RUNS
 
 
+def test_a_run_that_fails_keeps_none_of_the_others_from_being_made(
+    plan: Path, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = train.train
+
+    def failing(recipe: Recipe, *args: object, **kwargs: object) -> object:
+        if recipe.name in ("warm-up", RUNS[0][0]):
+            raise UserError("the loss became nan")
+        return real(recipe, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(experiment, "train", failing)
+    ledger = tmp_path / "plan.jsonl"
+    with pytest.raises(UserError, match=f"2 of 4 runs failed; the first was {RUNS[0][0]}, seed 0: the loss became nan"):
+        carry_out(read_plan(plan), ledger, tiny, Here(job(tiny)), progress=False)
+    assert names(ledger) == [RUNS[1], RUNS[3]]
+    assert f"failed: {RUNS[2][0]}, seed 1: the loss became nan" in capsys.readouterr().err
+
+
 class Stopping(Here):
     """Ctrl-C in the third run."""
 
-    def runs(self, work: Work, tick: Tick) -> Iterator[Record]:
+    def runs(self, work: Work, tick: Tick) -> Iterator[Record | UserError]:
         for done, record in enumerate(super().runs(work, tick)):
             if done == 2:
                 raise KeyboardInterrupt

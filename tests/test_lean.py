@@ -560,7 +560,7 @@ def test_a_pass_over_some_images_flips_them_as_it_would_among_all(tiny: Dataset)
         ({"resting": ((1, 1),)}, "the epochs of resting must be whole numbers that rise from 0"),
         ({"network": "resnet9", "resting": ((0, 1),)}, "0 to 2 blocks of the lean network can rest"),
         ({"self_distillation": 1.0}, "self_distillation is a share from 0 to below 1"),
-        ({"self_distillation": 0.5, "augment_on": "host"}, "goes with augmentation on the device"),
+        ({"self_distillation": 0.5, "augment_on": "host"}, "self-distillation is done on the device only"),
         ({"jitter": 0.1, "augment_on": "host"}, "on the device only"),
         ({"jitter": -0.1}, "jitter is a share from 0 to below 1"),
     ],

@@ -42,6 +42,10 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("accuracy", {"accuracy": None}),
     ("flops", {"flops": 0}),
     ("flops", {"flops": 1.5}),
+    ("flops", {"flops": 10**400}),
+    ("device", {"device": "a machine\n## of mine"}),
+    ("device", {"device": ""}),
+    ("device", {"device": "\ud800"}),
     ("seed", {"seed": -1}),
     ("seconds", {"seconds": {"train": 1.0}}),
     ("clocks", {"seconds": {"train": 10.0, "train_eval": 9.0, "cold": 12.0}}),
@@ -57,6 +61,11 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("not a recipe", {"recipe": {**record()["recipe"], "colour": "red"}}),
     ("another type", {"recipe": {**record()["recipe"], "epochs": "10"}}),
     ("name", {"recipe": {**record()["recipe"], "name": 5}}),
+    ("name is no word", {"recipe": {**record()["recipe"], "name": "a/b"}}),
+    ("name is no word", {"recipe": {**record()["recipe"], "name": "a\ud800"}}),
+    ("not a recipe", {"recipe": {**record()["recipe"], "weight_decay": []}}),
+    ("not a recipe", {"recipe": {**record()["recipe"], "norm_eps": "abc"}}),
+    ("true or false", {"recipe": {**record()["recipe"], "whiten": 1}}),
     ("frozen", {"recipe": {**record()["recipe"], "frozen": []}}),
     ("lacks tta", {"recipe": {k: v for k, v in record("celu")["recipe"].items() if k != "tta"}}),
 ]
@@ -230,6 +239,9 @@ def test_a_ledger_that_cannot_be_read_or_written_is_one_line(tmp_path: Path) -> 
         check_appendable(tmp_path / "runs.json")
     check_appendable(tmp_path / "runs.jsonl")
     assert not (tmp_path / "runs.jsonl").exists()
+    (tmp_path / ".other.jsonl.lock").mkdir()
+    with pytest.raises(UserError, match="cannot write"):
+        check_appendable(tmp_path / "other.jsonl")
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write everywhere")

@@ -15,7 +15,7 @@ from cifar_fast_utils.recipe import LADDER, get
 ROOT = Path(__file__).parent.parent
 GOOD: dict[str, Any] = {"question": "?", "dataset": "noise", "scale": "small", "seeds": 3}
 TOML = 'question = "?"\ndataset = "noise"\nscale = "small"\nseeds = 3\nrungs = ["celu", "final@half"]\n'
-TRY = '[[tries]]\nname = "fast"\nbase = "final"\nchange = { cutout = 0 }\nwhy = "?"\n'
+TRY = '[[tries]]\nname = "quick"\nbase = "final"\nchange = { cutout = 0 }\nwhy = "?"\n'
 SETTING = Setting("noise", "0123", "small", "a machine", "float32")
 
 
@@ -67,18 +67,24 @@ def test_what_any_record_of_the_setting_holds_is_not_missing() -> None:
         (TOML + 'target_rung = "relu"', "`target_rung` is one of its rungs"),
         (TOML + 'target_rung = "celu"\ntarget = 0.9', "and instead of `target`"),
         (TOML.replace('["celu", "final@half"]', "[]"), "names no rungs and no tries"),
-        (TOML + TRY.replace("fast", "celu"), "'celu' stands in it 2 times"),
+        (TOML + TRY.replace("quick", "celu"), "'celu' stands in it 2 times"),
         (TOML + TRY.replace("final", "finl"), "no recipe is called 'finl': did you mean final"),
-        (TOML + TRY.replace("cutout", "colour"), "try 'fast': a recipe has no 'colour'"),
-        (TOML + TRY.replace("= 0", '= "none"'), "try 'fast': cutout: Input should be a valid integer"),
+        (TOML + TRY.replace("cutout", "colour"), "try 'quick': a recipe has no 'colour'"),
+        (TOML + TRY.replace("= 0", '= "none"'), "try 'quick': cutout: Input should be a valid integer"),
         (TOML + TRY.replace("cutout = 0", "epochs = -1"), "epochs must be more than 0"),
         (
             TOML + TRY.replace("cutout = 0", "epochs = 'x'"),
-            "try 'fast': epochs: could not convert string to float: 'x'",
+            "try 'quick': epochs: could not convert string to float: 'x'",
         ),
         (TOML + TRY.replace("cutout = 0", "knots = [[1, 0.0], [0, 1.0]]"), "the knots' epochs must rise"),
         (TOML + TRY.replace("cutout = 0", "frozen = []"), "the epochs of frozen must be whole numbers"),
         (TOML + TRY.replace("cutout = 0", "pad = 40"), "pad is 0 to 31 pixels here, not 40"),
+        (TOML + TRY.replace("cutout = 0", f"epochs = 1{'0' * 400}"), "try 'quick': epochs: "),
+        (TOML + TRY.replace("quick", ""), "a recipe cannot be called ''"),
+        (TOML + TRY.replace("quick", "a/b"), "a recipe cannot be called 'a/b'"),
+        (TOML + TRY.replace("quick", "fast"), "there is another recipe called 'fast' already"),
+        (TOML + "first_seed = 100000000000000000000", "first_seed: "),
+        (TOML + "deep = " + "[" * 3000, "no plan"),
     ],
 )
 def test_a_plan_that_is_wrong_says_why_in_one_line(tmp_path: Path, text: str, says: str) -> None:
@@ -96,6 +102,22 @@ def test_a_plan_that_cannot_be_read_says_so(tmp_path: Path) -> None:
     (tmp_path / "plan.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match="no plan"):
         read_plan(tmp_path / "plan.toml")
+
+
+def test_a_byte_order_mark_is_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(TOML, encoding="utf-8-sig")
+    assert read_plan(tmp_path / "plan.toml").names == ["celu", "final@half"]
+
+
+def test_a_search_may_call_its_tries_as_it_likes(tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(TOML.replace("noise", "noise-validation") + TRY.replace("quick", "fast"))
+    assert read_plan(tmp_path / "plan.toml").names == ["celu", "final@half", "fast"]
+
+
+def test_one_recipe_under_two_names_is_run_once() -> None:
+    plan = Plan(**{**GOOD, "rungs": ["final@half", "celu", "final@5"], "seeds": 2})
+    made = [(recipe.name, seed) for recipe, seed in missing(plan.runs(), [], SETTING)]
+    assert made == [("final@half", 0), ("celu", 0), ("final@half", 1), ("celu", 1)]
 
 
 def test_the_projects_own_plans() -> None:
@@ -117,13 +139,13 @@ def test_the_projects_own_plans() -> None:
 def test_a_try_is_another_recipe_with_changes(tmp_path: Path) -> None:
     path = tmp_path / "plan.toml"
     text = TOML + TRY.replace("cutout = 0", "epochs = 5, cutout = 3")
-    path.write_text(text + TRY.replace("fast", "faster").replace("final", "fast").replace("cutout", "pad"))
-    fast, faster = read_plan(path).recipes()[2:]
-    assert (fast.name, fast.knots, fast.cutout) == ("fast", get("final@half").knots, 3)
-    assert replace(fast, cutout=0).digest == get("final@half").digest
-    assert (faster.name, faster.pad, replace(faster, pad=4).digest) == ("faster", 0, fast.digest)
+    path.write_text(text + TRY.replace("quick", "quicker").replace("final", "quick").replace("cutout", "pad"))
+    quick, quicker = read_plan(path).recipes()[2:]
+    assert (quick.name, quick.knots, quick.cutout) == ("quick", get("final@half").knots, 3)
+    assert replace(quick, cutout=0).digest == get("final@half").digest
+    assert (quicker.name, quicker.pad, replace(quicker, pad=4).digest) == ("quicker", 0, quick.digest)
     assert [recipe.name for recipe, seed in read_plan(path).runs() if seed == 2] == [
-        "celu", "final@half", "fast", "faster",
+        "celu", "final@half", "quick", "quicker",
     ]  # fmt: skip
 
 

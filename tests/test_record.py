@@ -34,13 +34,22 @@ def test_the_commit_is_the_packages_own_or_none(tmp_path: Path, monkeypatch: pyt
     module.parent.mkdir()
     module.write_text("pass\n")
     monkeypatch.setattr(record, "__file__", str(module))
-    assert record.current_commit() is None  # no checkout
+    commit = record.current_commit.__wrapped__  # asked each time
+    assert commit() is None  # no checkout
     git("init")
-    assert record.current_commit() is None  # another project's checkout, which does not track the package
+    assert commit() is None  # another project's checkout, which does not track the package
     git("add", "package")
     git("commit", "-m", "first")
-    assert record.current_commit() == git("rev-parse", "--short=12", "HEAD")
+    assert commit() == git("rev-parse", "--short=12", "HEAD")
     (tmp_path / "notes.md").write_text("not the package\n")
-    assert record.current_commit() == git("rev-parse", "--short=12", "HEAD")
+    assert commit() == git("rev-parse", "--short=12", "HEAD")
     module.write_text("changed\n")
-    assert record.current_commit() == git("rev-parse", "--short=12", "HEAD") + "+"
+    assert commit() == git("rev-parse", "--short=12", "HEAD") + "+"
+
+
+def test_the_commit_is_that_of_the_code_that_was_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is committed while a plan is carried out."""
+    record.current_commit.cache_clear()
+    before = record.current_commit()
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("asked again"))
+    assert record.current_commit() == before

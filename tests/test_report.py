@@ -2,6 +2,7 @@ import json
 import math
 import re
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from cifar_fast_utils.lengths import at_target, family, lengths
 from cifar_fast_utils.plan import Plan
 from cifar_fast_utils.recipe import get
 from cifar_fast_utils.report import findings, plan_table, report
+from cifar_fast_utils.stats import holm
 from cifar_fast_utils.tables import markdown
 from cifar_fast_utils.verdicts import plan_tables, rows
 
@@ -148,9 +150,8 @@ def test_a_target_is_tested_one_sidedly() -> None:
     chosen = plan("celu", "ghost_norm", target=0.94)
     printed = cells(plan_table(chosen, rows(chosen, records)))
     points = [100 * one["accuracy"] for one in records[:8]]
-    assert float(printed[0]["p of 94%"]) == pytest.approx(
-        scipy.stats.ttest_1samp(points, 94, alternative="greater").pvalue, rel=0.05
-    )
+    plain = scipy.stats.ttest_1samp(points, 94, alternative="greater").pvalue
+    assert float(printed[0]["p of 94%"]) == pytest.approx(2 * plain, rel=0.05)  # the smaller of two: Holm
     assert float(printed[1]["p of 94%"]) > 0.9
 
 
@@ -166,6 +167,30 @@ def test_a_rung_can_be_the_target_less_what_matters() -> None:
     smoke = plan("celu", "ghost_norm", target_rung="celu", worth=0.1, scale="smoke")  # three epochs, whatever is asked
     again = cells(plan_table(smoke, rows(smoke, runs("celu@3", 0.94) + runs("ghost_norm@3", 0.9402))))
     assert again[1]["p of `celu` − 0.1"] == printed[1]["p of `celu` − 0.1"]
+
+
+def test_the_p_of_a_goal_are_corrected_for_their_number() -> None:
+    records = runs("celu", 0.8605, n=4) + runs("final", 0.86, n=4) + runs("whitening", 0.862, n=4) + [record("ema")]
+    table = rows(plan("celu", "ema", "final", "whitening", target=0.86, compare="none"), records)
+    several = [row.rung.points for row in table if row.rung and row.rung.n > 1]
+    plain = [scipy.stats.ttest_1samp(points, 86, alternative="greater").pvalue for points in several]
+    assert math.isnan(table[1].p_of_goal)
+    found = [row.p_of_goal for row in table if not math.isnan(row.p_of_goal)]
+    assert found == pytest.approx(holm(plain))
+    assert sum(found) > sum(plain)
+
+
+def test_a_few_shared_seeds_are_no_pairs() -> None:
+    """Seed by seed only where that uses all the runs of one side."""
+    records = runs("tta", 0.87) + [record("ema", seed, 0.77 + 0.001 * seed) for seed in range(7, 15)]
+    table = rows(plan("ema", "tta"), records)
+    assert table[1].difference is not None
+    assert table[1].difference.n == 8
+
+
+def test_a_recipe_goes_by_the_name_it_had_first() -> None:
+    other = [record(replace(get("celu"), name="mine"), seed, 0.86) for seed in range(8, 10)]
+    assert [(one.recipe.name, one.n) for one in rungs([*runs("celu", 0.86), *other])] == [("celu", 10)]
 
 
 def test_settings_are_never_mixed(tmp_path: Path) -> None:
@@ -262,15 +287,22 @@ def test_time_to_a_target_is_interpolated_and_never_extrapolated() -> None:
         return record(name, 0, accuracy, seconds=clocks, flops=flops)
 
     records = [at("celu@half", 0.80, 100, 2 * 10**15), at("celu", 0.90, 200, 4 * 10**15), at("ghost_norm", 0.85, 9, 9)]
-    (line,) = cells(lengths(records, 0.86))
+    (line,) = cells(lengths(records, 0.86)[1])
     assert (line["recipe"], line["epochs recorded"]) == ("`celu`", "10, 20")
     assert (line["train s to 86.0%"], line["PFLOP to it"], line["highest mean"]) == ("160.0", "3.2", "90.00")
     for target, says in ((0.95, "not reached"), (0.7, "under the shortest")):
-        (line,) = cells(lengths(records, target))
+        (line,) = cells(lengths(records, target)[1])
         assert line[f"train s to {target:.1%}"] == line["PFLOP to it"] == says
-    assert lengths(records[2:], 0.86) == ""
+    assert lengths(records[2:], 0.86) == ([], "")
     assert at_target([80.0, 80.0, 90.0], [1.0, 2.0, 3.0], 80.0) == 1.0
     assert at_target([80.2, 79.9, 90.0], [1.0, 2.0, 3.0], 80.0) is None  # a shorter one may have reached it
+    records[0]["threads"] = 1
+    (line,) = cells(lengths(records, 0.86)[1])
+    assert (line["n"], line["train s to 86.0%"], line["PFLOP to it"]) == ("1, 1", "", "3.2")
+    mine = [at("celu@half", 0.80, 100, 1), at("celu", 0.90, 200, 2)]
+    for one, pad in zip(mine, (1, 2), strict=True):  # two recipes of one name
+        one["recipe"] = replace(get("celu@half" if pad == 1 else "celu"), name="mine", pad=pad).to_dict()
+    assert lengths(mine, 0.86) == ([], "")
     assert family(get("converge_final_24")) == family(get("converge_final_80")) == "converge_final"
     assert family(get("final@half")) == "final"
     assert family(get("celu_23")) == "celu_23"

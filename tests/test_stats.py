@@ -1,6 +1,7 @@
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -111,6 +112,10 @@ def test_runs_needed_by_the_tables() -> None:
     assert [runs_needed(d, 1.0) for d in (0.2, 0.5, 0.8, 1.0)] == [394, 64, 26, 17]
     assert runs_needed(0.1, 0.15) == runs_needed(1, 1.5) > runs_needed(0.2, 0.15)
     assert (runs_needed(1.0, 0.0), runs_needed(10.0, 0.1)) == (2, 2)
+    # and for pairs, of which `sd` is that of the differences over √2: d = 0.2, 0.5, 0.8, 1.0
+    assert [runs_needed(d, 0.5**0.5, paired=True) for d in (0.2, 0.5, 0.8, 1.0)] == [199, 34, 15, 10]
+    assert runs_needed(1.0, 0.0, level=0.005, paired=True) > 2  # one degree of freedom
+    assert runs_needed(0.5, 1.0, level=0.01) == 96
     with pytest.raises(ValueError, match="above 0"):
         runs_needed(0.0, 1.0)
 
@@ -165,6 +170,17 @@ def test_the_runs_said_to_be_needed_find_the_difference_8_times_in_10(draws: int
     assert rate(found, lambda d: verdict(d, worth=0.15) == "better") == pytest.approx(0.8, abs=2 * off)
 
 
+def test_the_runs_said_to_be_needed_are_enough_in_a_table_of_eleven() -> None:
+    """Of which one is different; the correction asks more of it."""
+    n, tests = runs_needed(0.15, 0.15, level=0.05 / 11), 11
+    shown = 0
+    others = experiments(0.0, n, n, 100 * (tests - 1))
+    for k, one in enumerate(experiments(0.15, n, n, 100)):
+        table = [one, *others[k * (tests - 1) : (k + 1) * (tests - 1)]]
+        shown += verdict(one, worth=0.15, p=holm([d.p for d in table])[0], tests=tests) == "better"
+    assert shown > 65  # of 100; as many as one comparison alone needs, 17, find it in 43
+
+
 @pytest.mark.parametrize(("draws", "off"), [FEW, MANY])
 def test_a_difference_larger_than_the_bound_is_missed_1_time_in_20_at_most(draws: int, off: float) -> None:
     found = experiments(0.1, 40, 40, draws)
@@ -196,6 +212,8 @@ def found(mean: float, half: float, p: float, n: int = 8, sd: float = 0.15) -> D
         (found(-0.3, 0.1, 0.001), "worse"),
         (found(0.05, 0.1, 0.3), "no difference larger than 0.15 points shown"),
         (found(-0.05, 0.12, 0.3), "no difference larger than 0.17 points shown"),
+        (found(0.05, 0.0501, 0.3), "no difference larger than 0.11 points shown"),
+        (found(0.0, 0.0, 1.0), "no difference larger than 0 points shown"),
         (found(0.05, 0.3, 0.6), "too few runs (needs about 10)"),
         (found(0.15, 0.16, 0.06, n=20), "too few runs (needs about 21)"),
         (found(0.3, math.inf, 1.0, n=1), "too few runs (needs about 10)"),
@@ -204,6 +222,12 @@ def found(mean: float, half: float, p: float, n: int = 8, sd: float = 0.15) -> D
 )
 def test_verdicts_in_words(difference: Difference, says: str) -> None:
     assert verdict(difference, worth=0.2, unit=" points") == says
+
+
+def test_a_tables_tests_ask_for_more_runs() -> None:
+    few = found(0.05, 0.3, 0.6)
+    assert [verdict(few, worth=0.2, tests=k) for k in (1, 11)] == [f"too few runs (needs about {n})" for n in (10, 18)]
+    assert verdict(replace(few, paired=True), worth=0.2) == "too few runs (needs about 11)"
 
 
 def test_a_correction_takes_a_verdict_back() -> None:
