@@ -23,7 +23,7 @@ from cifar_fast_utils.verdicts import plan_tables, rows
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LISTED = re.findall(r"^ +- file: notebooks/(\w+)$", (ROOT / "_toc.yml").read_text(encoding="utf-8"), re.MULTILINE)
-NUMBERS = ("", "one", "two", "three", "four", "five", "six", "seven")
+NUMBERS = ("", "one", "two", "three", "four", "five", "six", "seven", "eight")
 PROVENANCE = {"dataset", "scale", "device", "precision", "torch", "commit", "date", "code", "seconds"}
 
 
