@@ -329,7 +329,7 @@ def test_a_loss_that_is_no_number(
     monkeypatch.setattr(train, "training_step", lambda *_: nothing)
     said = refused(capsys, *TRAIN, "--data", folder, "--json", tmp_path / "run.json")
     assert "the loss became nan at step 1 (epoch 0.50" in said
-    assert "try --precision float32" in said
+    assert "a larger batch or a recipe with a lower peak rate" in said
     assert not (tmp_path / "run.json").exists()
 
 

@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -250,8 +251,9 @@ def test_a_ray_cluster_makes_the_same_runs(
         assert carry_out(read_plan(plan), there, tiny, engine, progress=False) == 4
         assert carry_out(read_plan(plan), there, tiny, engine, progress=False) == 0
         too_large = Recipe("too large", 1, ((0, 0.0),), batch_size=10**6)
-        with pytest.raises(UserError, match="larger than the data"):
-            list(engine.runs([(too_large, 0)], lambda epochs: None))
+        (failed,) = engine.runs([(too_large, 0)], lambda epochs: None)
+        assert re.match("too large, seed 0: .* is larger than the data", str(failed))
+        assert isinstance(failed, UserError)
     finally:
         ray.shutdown()
     assert sorted(names(there)) == sorted(RUNS)
