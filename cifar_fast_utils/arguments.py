@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -38,22 +40,20 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def _positive(text: str) -> int:
-    if text.isdecimal() and int(text) > 0:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text}")
+def _whole(low: int, high: float, said: str) -> Callable[[str], int]:
+    """A type of argument: whole numbers from `low` to `high`, which `said` says in words."""
+
+    def read(text: str) -> int:
+        if text.isdecimal() and low <= int(text) <= high:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"must be a whole number {said}, not {text}")
+
+    return read
 
 
-def _threads(text: str) -> int:
-    if text.isdecimal() and 0 < int(text) <= 4096:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 4096, not {text}")
-
-
-def _seed(text: str) -> int:
-    if text.isdecimal() and int(text) < 2**32:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 2^32 - 1, not {text}")
+_positive = _whole(1, math.inf, "of at least 1")
+_threads = _whole(1, 4096, "from 1 to 4096")
+_seed = _whole(0, 2**32 - 1, "from 0 to 2^32 - 1")
 
 
 def _where(command: argparse.ArgumentParser) -> None:

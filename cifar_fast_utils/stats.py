@@ -144,11 +144,14 @@ def runs_needed(size: float, sd: float, power: float = POWER, level: float = LEV
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's adjusted p: rejecting those below 5% errs anywhere in the table at most 5% of the time."""
-    order = sorted(range(len(p)), key=lambda k: p[k])
-    adjusted, highest = [0.0] * len(p), 0.0
+    """Holm's adjusted p: rejecting those below 5% errs anywhere in the table at most 5% of the time.
+
+    NaN stands for no test: it stays, and counts as none.
+    """
+    order = sorted((k for k in range(len(p)) if not math.isnan(p[k])), key=lambda k: p[k])
+    adjusted, highest = [math.nan] * len(p), 0.0
     for rank, k in enumerate(order):
-        highest = max(highest, min(1.0, (len(p) - rank) * p[k]))
+        highest = max(highest, min(1.0, (len(order) - rank) * p[k]))
         adjusted[k] = highest
     return adjusted
 

@@ -48,14 +48,14 @@ def rows(plan: Plan, records: Sequence[Record]) -> list[Row]:
     differences = [
         compare(new, old) if new and old and new is not old else None for new, old in zip(rungs, other, strict=True)
     ]
-    adjusted = holm([found.p for found in differences if found])
-    tests, corrected = len(adjusted), iter(adjusted)
-    table = []
+    corrected = holm([found.p if found else math.nan for found in differences])
+    tests = sum(found is not None for found in differences)
     goals = _p_of_goal(plan, rungs)
-    for recipe, new, old, found, p_of_goal in zip(recipes, rungs, other, differences, goals, strict=True):
+    table = []
+    for recipe, new, old, found, p, p_of_goal in zip(recipes, rungs, other, differences, corrected, goals, strict=True):
         said = ""
         if new and old and found:
-            said = verdict(found, worth=plan.worth, p=next(corrected), tests=tests, unit=" points")
+            said = verdict(found, worth=plan.worth, p=p, tests=tests, unit=" points")
             same = same_on_shared_seeds(new, old)
             if same > 2 and new.records != old.records:
                 said = f"no difference larger than 0 points shown (the same to the image on each of {same} seeds)"
@@ -96,8 +96,7 @@ def _p_of_goal(plan: Plan, rungs: Sequence[Rung | None]) -> list[float]:
             p_not_below(new.points, old.points, plan.worth) if new and old and new is not old else math.nan
             for new in rungs
         ]
-    corrected = iter(holm([p for p in found if not math.isnan(p)]))
-    return [p if math.isnan(p) else next(corrected) for p in found]
+    return holm(found)
 
 
 def kind_of(verdict: str) -> str:

@@ -137,6 +137,8 @@ def test_the_readmes_minutes_without_bfloat16_are_the_recorded_ones() -> None:
         ratios.append(trained(ledger("without_bfloat16.jsonl", name)) / trained(ledger(f"{name}.jsonl", name)))
     text = README.replace("\n", " ")
     assert f"they take {ratios[0]:.1f} and {ratios[1]:.1f} times as long" in text
+    chapter = (ROOT / "notebooks" / "17_where_flops_count.ipynb").read_text(encoding="utf-8")
+    assert f"in {ratios[0]:.1f} to {ratios[1]:.1f} times the seconds" in chapter
     air, muon = (ledger("fast_lane.jsonl", name) for name in ("airbench94@4", "muon@4"))
     final = ledger("small_fast.jsonl", "final@1.6")
     assert {(len(runs), runs[0]["device"]) for runs in (air, muon)} == {(8, BFLOAT16)}
