@@ -25,12 +25,14 @@ from cifar_fast_utils.notebook import SCALE_VARIABLE, provenance
 CELL_SECONDS = 1800
 SILENCE = 2.0
 """Seconds that a cell may take without a progress bar."""
+FIRST_OWNER = "OWNER"
+"""Apart from the rest of the address, or `make address` would write a fork's over it."""
 
 
 def digest(notebook: nbformat.NotebookNode) -> str:
     """Twelve hex digits of the code cells' sources: outputs with another digest are another version's."""
     code = "\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    code = code.replace(slug(), "OWNER/bag-of-tricks")  # the same in a fork, whose address the first cell names
+    code = code.replace(slug(), f"{FIRST_OWNER}/bag-of-tricks")  # the first cell names a fork's own
     return hashlib.sha256(code.encode()).hexdigest()[:12]
 
 

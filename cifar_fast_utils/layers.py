@@ -91,7 +91,7 @@ class GhostBatchNorm(nn.Module):
     def _at_once(self, x: Tensor, means: Tensor, variances: Tensor) -> Tensor:
         """All groups by one kernel, each group's channels beside the others': two copies, but few launches on a GPU.
 
-        Source: the article's code, cifar10-fast.
+        Source of the idea, groups as channels: the article's published code.
         """
         beside = x.permute(0, 2, 3, 1).unflatten(0, (self.groups, -1)).movedim(0, 3).flatten(3).permute(0, 3, 1, 2)
         weight, bias = self.weight.repeat(self.groups), self.bias.repeat(self.groups)

@@ -178,7 +178,8 @@ def evidence(*rungs: str, plan: str | None = None) -> None:
     """Show what the recorded runs say of these rungs: the tables of the plans that compare them, with verdicts.
 
     Each is a plan's table in one setting, cut to these rungs and what they are compared with. `plan="lengths"` asks for
-    the tables of that plan alone; without rungs, whole.
+    the tables of that plan alone; without rungs, whole. Where a setting with more runs has been shown, one with single
+    runs is only named: they tell no difference.
     """
     shown = False
     records = recorded()
@@ -186,16 +187,21 @@ def evidence(*rungs: str, plan: str | None = None) -> None:
         found = read_plan(path)
         if found.search or (plan is None and found.compare == "none"):
             continue
+        tabled, single = False, []
         for setting, table in plan_tables(found, records):
             recorded_rows = [k for k, row in enumerate(table) if row.rung]
             wanted = [k for k in recorded_rows if not rungs or table[k].recipe.name.split("@")[0] in rungs]
             others = {max(k - 1, 0) if found.compare == "before" else 0 for k in wanted} & {*recorded_rows} - {*wanted}
-            if wanted:
-                shown = True
+            if wanted and tabled and all(rung.n < 2 for k in wanted if (rung := table[k].rung)):
+                single.append(f"{setting.device}, {setting.precision}")
+            elif wanted:
+                shown = tabled = True
                 # What they are compared with stands there for its figures: its own verdict is of another comparison.
                 bare = {k: replace(table[k], against="", difference=None, verdict="") for k in others}
                 kept = [bare.get(k, table[k]) for k in sorted({*wanted, *others})]
                 display(Markdown("\n\n".join([f"**{found.question}**", *told(found, setting, kept)])))
+        if single:
+            display(Markdown(f"On {'; '.join(single)} there are single runs, which tell no difference."))
     if not shown:
         of = [", ".join(f"`{name}`" for name in rungs), f"the plan `{plan}`" if plan else ""]
         display(Markdown(f"No recorded runs of {' in '.join(filter(None, of))} yet."))

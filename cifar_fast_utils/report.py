@@ -137,10 +137,12 @@ PREFACE = """\
 
 Written by `cifar-fast report` from the recorded runs and their plans alone. A verdict comes from Welch's test, or from
 a paired one where two recipes train the same network and differ in the test alone, with Holm's correction over the
-table: *better* or *worse* where two recipes of equal accuracy would differ as much less than 1 time in 20; *no
+table: *better* or *worse* where two recipes of equal accuracy would differ by at least as much in fewer than 1 of 20
+tables; *no
 difference larger than x shown* where the 95% interval leaves no room for one that matters; else *too few runs*, with
 about how many on each side would find the smallest difference that matters to the plan, 4 times in 5, whatever the
-correction may ask. A column of p, of one side, is corrected likewise. Where two recipes
+correction may ask. A column headed *p of …* holds
+one-sided p, corrected in the same way. Where two recipes
 gave equal accuracies on three seeds or more, *no difference larger than 0* is said, whatever the interval. The
 intervals are not corrected, so one may leave out zero and the verdict still be *too few runs*.
 

@@ -1,10 +1,12 @@
 """The rules that notebooks and pages keep."""
 
 import math
+import os
 import re
 import shutil
 import statistics
 import subprocess
+import sys
 from pathlib import Path
 
 import address
@@ -273,6 +275,36 @@ def test_stored_outputs_stay_a_forks_own(monkeypatch: pytest.MonkeyPatch) -> Non
     assert execute.digest(notebook) != before
     monkeypatch.setattr(execute, "slug", lambda: "me/me.github.io")
     assert execute.digest(notebook) == before
+
+
+def test_a_fork_with_its_own_address_is_whole(tmp_path: Path) -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, tmp_path / name)
+    url = "https://github.com/somebody-with-a-rather-long-name/tricks-of-the-trade"
+    digests = (
+        "import glob, execute, nbformat\n"
+        "for path in glob.glob('notebooks/*.ipynb'):\n"
+        "    notebook = nbformat.read(path, as_version=4)\n"
+        "    print(notebook.metadata['cifar_fast']['code'] == execute.digest(notebook))\n"
+    )
+    for command in (
+        ["git", "init"],
+        ["git", "add", "."],
+        [sys.executable, "book/address.py", url],
+        [sys.executable, "-m", "ruff", "check", "--no-cache", "."],
+        [sys.executable, "-m", "ruff", "format", "--no-cache", "--check", "."],
+        [sys.executable, "-c", digests],
+    ):
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(tmp_path / "book")])}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.split() == ["True"] * len(NOTEBOOKS)
+    assert address.slug() not in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_notebook_is_run_and_its_outputs_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,6 +123,16 @@ def test_the_evidence_of_a_rung_is_the_plans_table_with_the_rung_before(
     assert re.findall(r"^\| `(\w+)@half`", shown[3], re.MULTILINE) == ["label_smoothing", "celu"]
     notebook.evidence("baseline", plan="p")
     assert shown[4] == "No recorded runs of `baseline` in the plan `p` yet."
+    append(tmp_path / "p.jsonl", {**record("celu@half"), "device": "one run's machine"})
+    shown.clear()
+    notebook.evidence("celu", plan="p")
+    assert "one run's machine" not in shown[0]
+    assert shown[1:] == ["On one run's machine, float32 there are single runs, which tell no difference."]
+    append(tmp_path / "p.jsonl", {**record("celu@half", 1), "device": "one run's machine"})
+    shown.clear()
+    notebook.evidence("celu", plan="p")
+    assert len(shown) == 2
+    assert "On `noise`, which is not CIFAR-10; small scale; one run's machine" in shown[1]
 
 
 def test_the_recorded_runs_are_found() -> None:
