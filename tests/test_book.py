@@ -190,9 +190,9 @@ def test_what_is_told_of_leave_one_out_is_in_the_report() -> None:
 def test_what_the_chapters_say_came_out_is_what_was_recorded() -> None:
     results = ROOT / "book" / "results"
     records, _ = read_folder(results)
-    lean, seeing = (
+    lean, seeing, stepping, spending = (
         " ".join(cell.source.replace("\n", " ") for cell in nbformat.read(path, as_version=4).cells)
-        for name in ("14_*", "15_*")
+        for name in ("14_*", "15_*", "16_*", "17_*")
         for path in (ROOT / "notebooks").glob(f"{name}.ipynb")
     )
     tables = plan_tables(read_plan(results / "fast_lane.toml"), records)
@@ -200,6 +200,15 @@ def test_what_the_chapters_say_came_out_is_what_was_recorded() -> None:
     without = {row.recipe.name.split("@")[0].removeprefix("airbench94_without_"): row for row in table}
     for trick in ("alternating_flip", "translation", "shifted_tta"):
         assert f" {signed(without[trick].difference)}" in seeing
+    tables = plan_tables(read_plan(results / "lesson_fast_lane.toml"), records)
+    (table,) = (rows for setting, rows in tables if setting.device.startswith("AMD EPYC (family 25, model 17, AVX2)"))
+    _, coins, muon, fitted = table
+    assert f"in float32: {signed(coins.difference)}." in seeing
+    assert f"Muon was ahead by {signed(muon.difference)} points." in stepping
+    two = [f"`{row.recipe.name}` {row.rung.interval.mean:.2f}" for row in (muon, fitted) if row.rung]
+    flops = [row.rung.flops for row in (muon, fitted) if row.rung]
+    assert f"{', '.join(two)}, for {flops[1] / flops[0]:.2f} of its FLOPs." in spending
+    assert {row.rung.n for row in table if row.rung} == {8}
     points = {
         (name, file): [
             100 * run["tta_accuracy"]
