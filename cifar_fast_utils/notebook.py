@@ -125,7 +125,8 @@ def start(*names: str, scale: str | None = None, needs: str = "0.1") -> Lesson:
         "date": date.today().isoformat(),
     }
     lines = [
-        f"{facts['device']}, {precision}; PyTorch {torch.__version__}",
+        str(facts["device"]),
+        f"{precision}; PyTorch {torch.__version__}",
         f"{dataset.name} at the {chosen.name} scale; {facts['date']}"
         + (f"; about {max(minutes, 0.1):.2g} minutes of training" if names else ""),
         AFTER_A_RESET,

@@ -75,8 +75,11 @@ def test_start_says_where_it_is_and_leaves_its_provenance(
 ) -> None:
     monkeypatch.setenv(notebook.SCALE_VARIABLE, "smoke")
     monkeypatch.setattr(notebook, "load", lambda name: tiny)
+    long = "13th Gen Intel(R) Core(TM) i9-13900KF with Turbo (family 6, model 183, AVX2), 24 cores"
+    monkeypatch.setattr(notebook, "device_name", lambda device: long)
     found = notebook.start("final")
     assert (found.scale.name, found.dataset) == ("smoke", tiny)
+    assert shown[0].startswith(f"{long}\nfloat32; PyTorch ")
     assert re.search(r"; PyTorch \S+\nnoise at the smoke scale; \d{4}-\d\d-\d\d; about \S+ minutes", shown[0])
     assert "the runtime was reset:\nrun all cells again" in shown[0]
     assert max(map(len, shown[0].splitlines())) <= 90
