@@ -16,9 +16,8 @@ ROOT = Path(__file__).parent.parent
 
 def slug(root: Path = ROOT) -> str:
     """OWNER/NAME, as _config.yml has it."""
-    found = re.search(
-        r"^  url: https://github\.com/([\w.-]+/[\w.-]+)$", (root / "_config.yml").read_text(), re.MULTILINE
-    )
+    settings = (root / "_config.yml").read_text(encoding="utf-8")
+    found = re.search(r"^  url: https://github\.com/([\w.-]+/[\w.-]+)$", settings, re.MULTILINE)
     if not found:
         sys.exit("_config.yml holds no address of the form https://github.com/OWNER/NAME")
     return found[1]

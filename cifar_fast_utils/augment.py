@@ -5,6 +5,8 @@ are data (`Choices`), drawn from a seeded generator before any pixel moves. Grou
 independent sampling for each image, but close.
 
 Source: "Bag of Tricks", section on preprocessing and augmentation on the device.
+
+Notebook 01.
 """
 
 from __future__ import annotations

@@ -12,12 +12,11 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from . import commands
 from .arguments import parser
 from .article import ARTICLE
-from .errors import UserError
+from .errors import UserError, out_of_memory
 from .recipe import LADDER, MODERN, MODERN_WITHOUT, RECIPES, WITHOUT, diff, get, with_epochs
 
 PLOTS = (".png", ".svg", ".pdf")
@@ -42,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\ncifar-fast: stopped", file=sys.stderr)
         return 130
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        where = _out_of_memory(error)
+        where = out_of_memory(error)
         if where is None:
             raise
         smaller = (
@@ -62,16 +61,6 @@ def _silence() -> None:
 def _fail(message: str) -> int:
     print(f"cifar-fast: {message}", file=sys.stderr)
     return 2
-
-
-def _out_of_memory(error: BaseException) -> str | None:
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError):
-        return "the GPU"
-    said = ("can't allocate memory", "not enough memory", "MPS backend out of memory")  # Linux, Windows, Apple's GPUs
-    here = isinstance(error, MemoryError) or any(words in str(error) for words in said)
-    return "this machine" if here else None
 
 
 def _train(chosen: argparse.Namespace) -> None:
@@ -106,16 +95,16 @@ def _train(chosen: argparse.Namespace) -> None:
     commit = current_commit()
     dataset = load(chosen.data, quiet=chosen.quiet)
 
-    def show(row: dict[str, Any]) -> None:
+    def show(line: str) -> None:
         try:
             with tqdm.external_write_mode():
-                print(table_row(row), flush=True)  # at once, in a pipe too
+                print(line, flush=True)  # at once, in a pipe too
         except BrokenPipeError:
             if not (chosen.json or chosen.save or chosen.plot):
                 raise
             _silence()  # nobody reads on, but the files are still wanted
 
-    print(f"{recipe.name} on {dataset.name}, {scale.name} scale, seed {chosen.seed}\n\n{TABLE_HEAD}", flush=True)
+    show(f"{recipe.name} on {dataset.name}, {scale.name} scale, seed {chosen.seed}\n\n{TABLE_HEAD}")
     try:
         run = train(
             recipe,
@@ -126,7 +115,7 @@ def _train(chosen: argparse.Namespace) -> None:
             seed=chosen.seed,
             test_each_epoch=not chosen.test_at_end,
             progress=not chosen.quiet,
-            on_epoch=show,
+            on_epoch=lambda row: show(table_row(row)),
         )
     except Stopped as stopped:
         last = stopped.run.history[-1:]

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from . import __version__, sources, synthetic
 from .errors import UserError
+from .files import stamp
 
 KEYWORDS = ("auto", "cifar10", "synthetic")
 DATA_VARIABLE = "CIFAR_FAST_DATA"
@@ -167,19 +168,18 @@ def _folder(source: str, store: Path, quiet: bool) -> Dataset:
     folder = folder.parent if folder.name == sources.BATCHES else folder
     batches = folder / sources.BATCHES
     if torchvision := os.path.isdir(batches):
-        name, files, read = "cifar10", sorted(batches.iterdir()), partial(sources.read_torchvision, folder)
+        name, files, read = "cifar10", sorted(batches.glob("*")), partial(sources.read_torchvision, folder)
     else:
         train, test = sources.parquet_files(folder)
         name, files, read = folder.name, train + test, partial(sources.read_parquet, folder, quiet)
-    stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    key = hashlib.sha256(repr((str(folder), stamps)).encode()).hexdigest()[:16]
+    file = store / f"folder-{stamp(folder, files)}.safetensors"
 
     def make() -> Dataset:
         dataset = make_dataset(name, sources.CIFAR10_CLASSES, *read())
         true = torchvision or (name == "cifar10" and synthetic.coloured_as_cifar10(dataset.train_images))
         return dataset if true or name not in KEYWORDS else replace(dataset, name=f"{name}-lookalike")
 
-    return _cached(store / f"folder-{key}.safetensors", make)
+    return _cached(file, make)
 
 
 def _cached(file: Path, make: Callable[[], Dataset]) -> Dataset:

@@ -1,4 +1,7 @@
-"""What a training passes over: augmented batches, epoch after epoch, at the side that the recipe asks for."""
+"""What a training passes over: augmented batches, epoch after epoch, at the side that the recipe asks for.
+
+Notebooks 15 (flips) and 17 (sides).
+"""
 
 from __future__ import annotations
 

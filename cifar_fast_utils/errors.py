@@ -1,5 +1,20 @@
-"""The one exception a user may see: bad input, said in one line."""
+"""The one exception a user may see: bad input, said in one line; and how memory that is full says so."""
+
+from __future__ import annotations
 
 
 class UserError(Exception):
     """Something the user can mend. Its text is one line; the shell prints it and exits with code 2."""
+
+
+def out_of_memory(error: BaseException) -> str | None:
+    """Which memory an error says is full, in words; None if it is about something else."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError):
+        return "the GPU"
+    if "out of shared memory" in str(error) or "shared memory(shm)" in str(error):  # a DataLoader's workers
+        return "/dev/shm (`docker run --shm-size` enlarges it)"
+    said = ("can't allocate memory", "not enough memory", "MPS backend out of memory")  # Linux, Windows, Apple's GPUs
+    here = isinstance(error, MemoryError) or any(words in str(error) for words in said)
+    return "this machine" if here else None

@@ -1,4 +1,7 @@
-"""What a network answers and how well, with and without test-time augmentation."""
+"""What a network answers and how well, with and without test-time augmentation.
+
+Notebooks 10 and 15.
+"""
 
 from __future__ import annotations
 

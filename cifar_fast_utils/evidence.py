@@ -76,6 +76,12 @@ class Rung:
         return int(self.records[0]["flops"])
 
 
+def when(rungs: Iterable[Rung]) -> str:
+    """The day of their runs, or the first and the last."""
+    days = sorted(record["started"][:10] for rung in rungs for record in rung.records)
+    return days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
+
+
 def rung(recipe: Recipe, records: Sequence[Record]) -> Rung | None:
     """The runs of a recipe among the records of one setting; None if there are none.
 

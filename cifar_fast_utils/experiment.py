@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from .data import Dataset, make_dataset
 from .device import SCALES, Scale, choose_device, choose_precision, device_name
-from .errors import UserError
+from .errors import UserError, out_of_memory
 from .ledger import Record, Setting, append, check_appendable, read_folder, setting_of
 from .plan import VALIDATION, Plan, missing
 from .recipe import Recipe, with_epochs
@@ -57,7 +57,7 @@ class Job:
     test_each_epoch: bool = False
 
     def __call__(self, recipe: Recipe, seed: int, tick: Tick = lambda epochs: None) -> Record:
-        """Train, and give the run's record."""
+        """Train, and give the run's record. Raises `UserError` also where memory is full."""
         self._set_threads()
         commit, done = current_commit(), 0.0
 
@@ -80,6 +80,10 @@ class Job:
             )
         except Stopped:  # of half a run nothing is kept
             raise KeyboardInterrupt from None
+        except (MemoryError, RuntimeError) as error:
+            if where := out_of_memory(error):
+                raise UserError(f"{where} is out of memory") from None
+            raise
         return to_record(run, commit)
 
     def warm_up(self, recipe: Recipe) -> None:

@@ -1,11 +1,12 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all; telling whether files have changed."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .errors import UserError
@@ -41,6 +42,18 @@ def check_writable(path: Path) -> None:
         tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def stamp(folder: Path, files: Sequence[Path]) -> str:
+    """16 hex digits, which are others once a file has another name, size or time.
+
+    Raises `UserError` where one cannot be looked at, for it is a link into nowhere perhaps.
+    """
+    try:
+        stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename}: {error.strerror or error}") from error
+    return hashlib.sha256(repr((str(folder), stats)).encode()).hexdigest()[:16]
 
 
 def _refuse(path: Path) -> None:

@@ -1,6 +1,8 @@
 """The baseline's augmentation: image by image on the host, by torchvision's transforms in a DataLoader.
 
 Source: "Bag of Tricks": what the grouped augmentation of `augment` replaces.
+
+Notebook 00.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What is known of each training image from when it was last seen: its loss, to choose by, and the network's answer."""
+"""What is known of each training image from when it was last seen: its loss, to choose by, and the network's answer.
+
+Notebook 17.
+"""
 
 from __future__ import annotations
 

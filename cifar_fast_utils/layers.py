@@ -1,4 +1,7 @@
-"""The layers of the network that PyTorch does not have as we need them."""
+"""The layers of the network that PyTorch does not have as we need them.
+
+Notebooks 03 (where the pool stands), 05 (CELU), 06 (ghost norm) and 07 (frozen scales).
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable
@@ -57,7 +58,7 @@ def append(path: Path, record: Record) -> None:
     if not path.parent.is_dir():  # the lock would make it
         raise UserError(f"cannot write {path}: there is no such folder")
     try:
-        with FileLock(path.with_name(f".{path.name}.lock")), path.open("ab+", buffering=0) as file:
+        with _lock(path), path.open("ab+", buffering=0) as file:
             size = file.seek(0, os.SEEK_END)
             if size:
                 file.seek(size - 1)
@@ -71,8 +72,8 @@ def append(path: Path, record: Record) -> None:
                 raise
             if not size:
                 _sync_folder(path.parent)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    except (OSError, NotImplementedError) as error:
+        raise UserError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def check_appendable(path: Path) -> None:
@@ -83,18 +84,24 @@ def check_appendable(path: Path) -> None:
     try:
         if path.exists():
             path.open("ab").close()
-        with FileLock(path.with_name(f".{path.name}.lock")):
+        with _lock(path):
             pass
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    except (OSError, NotImplementedError) as error:
+        raise UserError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _lock(path: Path) -> FileLock:
+    """For one process at a time. Some file systems have no locks: there, older versions of filelock try for ever."""
+    return FileLock(path.with_name(f".{path.name}.lock"), timeout=60)
 
 
 def _sync_folder(folder: Path) -> None:
-    """A new file is not safe on the disk before its folder's entry is."""
+    """A new file is not safe on the disk before its folder's entry is. Some file systems cannot be asked for that."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(handle)
+            with contextlib.suppress(OSError):
+                os.fsync(handle)
         finally:
             os.close(handle)
 

@@ -8,6 +8,8 @@
 
 All convolutions 3×3, no bias, each followed by norm and activation. 6.57 million parameters at full width.
 Source: "Bag of Tricks" and the series before it.
+
+Notebook 00.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The optimiser's side of a recipe: learning rate, weight decay, averaging."""
+"""The optimiser's side of a recipe: learning rate, weight decay, averaging.
+
+Notebooks 07 (the biases' rate), 09 (averaging) and 16 (Lookahead, Muon).
+"""
 
 from __future__ import annotations
 

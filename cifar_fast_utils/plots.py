@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from .evidence import Rung, by_setting, rungs
+from .evidence import Rung, by_setting, rungs, when
 from .ledger import Record, Setting
 from .plan import VALIDATION
 from .run import Run
@@ -46,9 +46,10 @@ def training_curves(run: Run) -> Figure:
     return figure
 
 
-def subtitle(setting: Setting, n: int) -> str:
+def subtitle(setting: Setting, shown: Sequence[Rung]) -> str:
     """What every figure of recorded runs says of them."""
-    return f"{setting.dataset}, {setting.scale} scale, {n} runs\n{setting.device}, {setting.precision}"
+    runs = f"{sum(rung.n for rung in shown)} runs, {when(shown)}"
+    return f"{setting.dataset}, {setting.scale} scale, {runs}\n{setting.device}, {setting.precision}"
 
 
 def seed_histogram(rung: Rung, setting: Setting) -> Figure:
@@ -61,7 +62,7 @@ def seed_histogram(rung: Rung, setting: Setting) -> Figure:
     axes.axvline(mean.mean, color=ORANGE, label=f"mean {mean.mean:.2f}, sd {mean.sd:.2f}")
     axes.set(xlabel="test accuracy of a seed, percent" + (", with TTA" if rung.recipe.tta else ""), ylabel="seeds")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_title(f"{rung.recipe.name}: {subtitle(setting, rung.n)}", fontsize="medium")
+    axes.set_title(f"{rung.recipe.name}: {subtitle(setting, [rung])}", fontsize="medium")
     axes.margins(y=0.1)
     figure.legend(loc="outside lower center", ncols=2, fontsize="small")
     return figure
@@ -79,7 +80,7 @@ def accuracy_against(rungs: Sequence[Rung], cost: Callable[[Rung], float], label
                       textcoords="offset points", fontsize="small")  # fmt: skip
     axes.set(xlabel=label, ylabel="test accuracy, percent, with its 95% interval", xlim=(0, None))
     axes.grid(alpha=0.3)
-    axes.set_title(subtitle(setting, sum(rung.n for rung in rungs)), fontsize="medium")
+    axes.set_title(subtitle(setting, rungs), fontsize="medium")
     return figure
 
 

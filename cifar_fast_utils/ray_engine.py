@@ -67,6 +67,8 @@ class OnRay:
             return self.ray.get(reference)
         except self.ray.exceptions.RayTaskError as error:
             raise error.cause from None
+        except self.ray.exceptions.RayError as error:  # a worker that was killed, a node that has gone
+            raise UserError(f"Ray: {str(error).strip().splitlines()[0]}") from None
 
 
 def _run(job: Job, recipe: Recipe, seed: int) -> Record:

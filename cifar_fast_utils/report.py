@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from .evidence import Rung, by_setting
+from .evidence import Rung, by_setting, when
 from .ledger import Setting, read_folder
 from .lengths import lengths
 from .plan import VALIDATION, Plan, read_plan
@@ -33,11 +33,9 @@ def where(setting: Setting) -> str:
 def caption(setting: Setting, rungs: Sequence[Rung]) -> str:
     """Where, how many and when, and how to read the table."""
     records = {id(record): record for rung in rungs for record in rung.records}.values()
-    dates = sorted(record["started"][:10] for record in records)
-    when = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
     threads = ", ".join(sorted({str(rung.threads) for rung in rungs}))
     return (
-        f"{where(setting)}; {len(records)} run{'s' * (len(records) > 1)}, {when}. "
+        f"{where(setting)}; {len(records)} run{'s' * (len(records) > 1)}, {when(rungs)}. "
         f"Accuracy in percent with its 95% interval; sd: of single runs; seconds: medians "
         f"({threads} CPU thread{'s' * (threads != '1')}"
         f"{', blank where other runs shared the device' * any(not rung.timed for rung in rungs)})."

@@ -37,7 +37,7 @@ class Epoch(_Strict):
 
 
 class Seconds(_Strict):
-    """The three clocks: training; with the final test; from a cold start."""
+    """The three clocks: training; with the final test; with one step before it that is thrown away."""
 
     train: Positive
     train_eval: Positive

@@ -3,6 +3,8 @@
 All values are in the unit they come in; the report gives accuracies in points (percent). Samples are taken as normal,
 which test accuracies of many seeds are to a good approximation. Welch's test: B. L. Welch, Biometrika 34, 1947.
 Holm's correction: S. Holm, Scand. J. Statist. 6, 1979.
+
+Notebooks 00 and 12.
 """
 
 from __future__ import annotations

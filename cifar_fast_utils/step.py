@@ -1,4 +1,7 @@
-"""One training step: gradients, then the optimiser's move. On a CUDA device the gradients are a recorded CUDA graph."""
+"""One training step: gradients, then the optimiser's move. On a CUDA device the gradients are a recorded CUDA graph.
+
+Notebook 13.
+"""
 
 from __future__ import annotations
 

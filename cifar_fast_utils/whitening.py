@@ -1,6 +1,8 @@
 """Patch whitening: the fixed first convolution, whose outputs on the images' own patches are uncorrelated.
 
 Source: "Bag of Tricks", patch whitening.
+
+Notebook 08.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """What the tests share: small datasets, and the real images where there are any."""
 
 import os
-from collections.abc import Iterator
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,36 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     os.environ["CIFAR_FAST_CACHE"] = str(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_git() -> None:
+    """Whatever a user has told git, signed commits perhaps, it is git as it comes here."""
+    os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+
+
+@pytest.fixture(scope="session")
+def git() -> Callable[..., str]:
+    """Runs git in a folder, as nobody in particular, and gives what it says; a skip where there is no git."""
+    if shutil.which("git") is None:
+        pytest.skip("needs git")
+
+    def run(folder: Path, *arguments: str) -> str:
+        command = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org", *arguments]
+        return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tracked(git: Callable[..., str]) -> list[Path]:
+    """The files of this checkout that git knows; a skip where it is none."""
+    root = Path(__file__).parent.parent
+    try:
+        names = git(root, "ls-files", "-z").split("\0")
+    except subprocess.CalledProcessError:
+        pytest.skip("not a git checkout")
+    return [root / name for name in names if (root / name).is_file()]
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import address
@@ -141,7 +142,9 @@ def test_all_that_was_tried_is_told() -> None:
         assert made <= {one.name for one in plan.tries}, "a try was taken out of its plan"
         for one in plan.tries:
             assert one.name not in made or f"| `{one.name}` " in text, one.name
-    assert not [line for line in (ROOT / "book" / "report.md").read_text().splitlines() if "validation" in line]
+    assert not [
+        line for line in (ROOT / "book" / "report.md").read_text(encoding="utf-8").splitlines() if "validation" in line
+    ]
 
 
 def test_what_is_told_of_the_ledger_is_in_it() -> None:
@@ -240,12 +243,9 @@ def test_what_is_said_of_a_searchs_start_is_what_was_recorded() -> None:
     assert f"the mean of all their runs is {higher:.2f} points higher" in text
 
 
-def test_the_repositorys_address_is_the_same_everywhere() -> None:
-    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
-    if files.returncode:
-        pytest.skip("not a git checkout")
-    for name in filter(None, files.stdout.split("\0")):
-        text = (ROOT / name).read_bytes().decode("utf-8", "replace") if (ROOT / name).is_file() else ""
+def test_the_repositorys_address_is_the_same_everywhere(tracked: list[Path]) -> None:
+    for path in tracked:
+        text = path.read_bytes().decode("utf-8", "replace")
         for found in re.findall(r"(?:https://github\.com/|/github/)([\w-][\w.-]*/[\w-][\w.-]*)", text):
             assert re.sub(r"(\.git)?\.?$", "", found) in {
                 address.slug(),
@@ -253,15 +253,15 @@ def test_the_repositorys_address_is_the_same_everywhere() -> None:
                 "NAME/REPOSITORY",
                 "x/y",
                 "me/me.github.io",
-            }, f"{name}: {found}"
+            }, f"{path}: {found}"
 
 
-def test_one_command_sets_the_address_for_a_fork(tmp_path: Path) -> None:
+def test_one_command_sets_the_address_for_a_fork(tmp_path: Path, git: Callable[..., str]) -> None:
     (tmp_path / "_config.yml").write_text("repository:\n  url: https://github.com/OWNER/NAME\n")
     (tmp_path / "page.md").write_text("see https://github.com/OWNER/NAME/issues, not OWNER alone")
     (tmp_path / "picture.png").write_bytes(b"\x89PNG\xff")
-    for command in (["init"], ["add", "."]):
-        subprocess.run(["git", *command], cwd=tmp_path, check=True, capture_output=True)
+    git(tmp_path, "init")
+    git(tmp_path, "add", ".")
     assert address.move("https://github.com/x/y.git", tmp_path) == ["page.md", "_config.yml"]
     assert address.slug(tmp_path) == "x/y"
     assert (tmp_path / "page.md").read_text() == "see https://github.com/x/y/issues, not OWNER alone"
@@ -286,15 +286,14 @@ def test_stored_outputs_stay_a_forks_own(monkeypatch: pytest.MonkeyPatch) -> Non
     assert execute.digest(notebook) == before
 
 
-def test_a_fork_with_its_own_address_is_whole(tmp_path: Path) -> None:
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
-    if listed.returncode:
-        pytest.skip("not a git checkout")
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file():
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, tmp_path / name)
-    url = "https://github.com/somebody-with-a-rather-long-name/tricks-of-the-trade"
+def test_a_fork_with_its_own_address_is_whole(tmp_path: Path, git: Callable[..., str], tracked: list[Path]) -> None:
+    for path in tracked:
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    git(tmp_path, "init")
+    git(tmp_path, "add", ".")
+    url = f"https://github.com/{'somebody' * 4}/tricks-of-the-trade"
     digests = (
         "import glob, execute, nbformat\n"
         "for path in glob.glob('notebooks/*.ipynb'):\n"
@@ -302,8 +301,6 @@ def test_a_fork_with_its_own_address_is_whole(tmp_path: Path) -> None:
         "    print(notebook.metadata['cifar_fast']['code'] == execute.digest(notebook))\n"
     )
     for command in (
-        ["git", "init"],
-        ["git", "add", "."],
         [sys.executable, "book/address.py", url],
         [sys.executable, "-m", "ruff", "check", "--no-cache", "."],
         [sys.executable, "-m", "ruff", "format", "--no-cache", "--check", "."],
@@ -330,5 +327,5 @@ def test_a_notebook_is_run_and_its_outputs_stored(tmp_path: Path, monkeypatch: p
     said = {output.name: output.text for output in stored.cells[1].outputs}
     assert said == {"stdout": "done\n", "stderr": "a warning\n"}
     assert execute.cell_seconds(
-        {"iopub.status.busy": "2026-01-01T00:00:00Z", "iopub.status.idle": "2026-01-01T00:01:30.5Z"}
+        {"iopub.status.busy": "2026-01-01T00:00:00Z", "iopub.status.idle": "2026-01-01T00:01:30.500000Z"}
     ) == pytest.approx(90.5)

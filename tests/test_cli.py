@@ -206,14 +206,18 @@ def test_a_reader_who_stops_early_sees_no_traceback() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_files_are_written_even_if_nobody_reads_on(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("gone", ["before the first line", "after it"])
+def test_files_are_written_even_if_nobody_reads_on(gone: str, folder: Path, tmp_path: Path) -> None:
     reading, writing = os.pipe()
     arguments = [*TRAIN, "--data", str(folder), "--json", str(tmp_path / "run.json")]
     command = [sys.executable, "-m", "cifar_fast_utils", *arguments]
+    if gone == "before the first line":
+        os.close(reading)
     with subprocess.Popen(command, stdout=writing, stderr=subprocess.PIPE, text=True) as run:
         os.close(writing)
-        os.read(reading, 1)  # the head of the table is written before the first step
-        os.close(reading)
+        if gone == "after it":
+            os.read(reading, 1)  # the head of the table is written before the first step
+            os.close(reading)
         _, said = run.communicate(timeout=300)
     assert (run.returncode, said) == (0, "")
     assert json.loads((tmp_path / "run.json").read_text())["dataset"] == "noise"
@@ -341,6 +345,7 @@ def test_a_loss_that_is_no_number(
         (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), "this machine is out of memory"),
         (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), "this machine is out of memory"),
         (MemoryError(), "this machine is out of memory"),
+        (RuntimeError("Bus error. It is possible that dataloader's workers are out of shared memory"), "/dev/shm"),
     ],
 )
 def test_out_of_memory(

@@ -187,6 +187,15 @@ def test_what_is_called_cifar10_is_looked_at(tmp_path: Path, monkeypatch: pytest
                 assert load(str(folder), quiet=True).name == name
 
 
+def test_a_link_into_nowhere_is_one_line(tmp_path: Path) -> None:
+    folder = write_parquet(tmp_path / "images", arrays())
+    file = next(folder.rglob("train-*.parquet"))
+    file.rename(tmp_path / "blob")
+    file.symlink_to(tmp_path / "gone")
+    with pytest.raises(UserError, match=f"cannot read .*{file.name}: No such file"):
+        load(str(folder), quiet=True)
+
+
 def test_home_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_parquet(tmp_path / "home" / "images", arrays())
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

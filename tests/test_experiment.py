@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,22 +111,35 @@ def test_a_warm_up_comes_first_and_is_thrown_away(
     assert names(tmp_path / "plan.jsonl") == RUNS
 
 
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (UserError("the loss became nan"), "the loss became nan"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "the GPU is out of memory"),
+    ],
+)
 def test_a_run_that_fails_keeps_none_of_the_others_from_being_made(
-    plan: Path, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: Exception,
+    says: str,
+    plan: Path,
+    tiny: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     real = train.train
 
     def failing(recipe: Recipe, *args: object, **kwargs: object) -> object:
         if recipe.name in ("warm-up", RUNS[0][0]):
-            raise UserError("the loss became nan")
+            raise error
         return real(recipe, *args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(experiment, "train", failing)
     ledger = tmp_path / "plan.jsonl"
-    with pytest.raises(UserError, match=f"2 of 4 runs failed; the first was {RUNS[0][0]}, seed 0: the loss became nan"):
+    with pytest.raises(UserError, match=f"2 of 4 runs failed; the first was {RUNS[0][0]}, seed 0: {says}"):
         carry_out(read_plan(plan), ledger, tiny, Here(job(tiny)), progress=False)
     assert names(ledger) == [RUNS[1], RUNS[3]]
-    assert f"failed: {RUNS[2][0]}, seed 1: the loss became nan" in capsys.readouterr().err
+    assert f"failed: {RUNS[2][0]}, seed 1: {says}" in capsys.readouterr().err
 
 
 class Stopping(Here):
@@ -215,15 +228,14 @@ def test_bad_input_is_one_line(
     assert "--engine ray needs Ray" in refused(capsys, "record", plan, "--engine", "ray", *data)
 
 
-def test_a_plan_that_is_not_committed_is_noticed(tmp_path: Path) -> None:
+def test_a_plan_that_is_not_committed_is_noticed(tmp_path: Path, git: Callable[..., str]) -> None:
     plan = tmp_path / "plan.toml"
     plan.write_text(TOML)
     assert not uncommitted(plan)  # no checkout: nothing to say
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@example.org"]
-    subprocess.run([*git, "init"], check=True, capture_output=True)
+    git(tmp_path, "init")
     assert uncommitted(plan)
-    subprocess.run([*git, "add", "plan.toml"], check=True, capture_output=True)
-    subprocess.run([*git, "commit", "-m", "plan"], check=True, capture_output=True)
+    git(tmp_path, "add", "plan.toml")
+    git(tmp_path, "commit", "-m", "plan")
     assert not uncommitted(plan)
     plan.write_text(TOML + "\n")
     assert uncommitted(plan)
@@ -254,6 +266,14 @@ def test_a_ray_cluster_makes_the_same_runs(
         (failed,) = engine.runs([(too_large, 0)], lambda epochs: None)
         assert re.match("too large, seed 0: .* is larger than the data", str(failed))
         assert isinstance(failed, UserError)
+
+        def lost(reference: object) -> None:
+            raise ray.exceptions.WorkerCrashedError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ray, "get", lost)
+            (failed,) = engine.runs([(too_large, 0)], lambda epochs: None)
+        assert re.match("too large, seed 0: Ray: The worker died", str(failed))
     finally:
         ray.shutdown()
     assert sorted(names(there)) == sorted(RUNS)

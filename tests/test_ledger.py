@@ -1,14 +1,18 @@
+import errno
 import json
 import multiprocessing
 import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 import time
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -128,14 +132,17 @@ def test_half_a_line_stays_a_damaged_line_of_its_own(tmp_path: Path) -> None:
         assert [one.line for one in damaged] == [2]
 
 
-def append_some(path: Path, first: int, count: int) -> None:
+def append_some(path: Path, first: int, count: int, together: Barrier | None = None) -> None:
+    if together:
+        together.wait(60)
     for seed in range(first, first + count):
         append(path, record(seed=seed))
 
 
 def many_writers(path: Path, processes: int, each: int) -> None:
     spawn = multiprocessing.get_context("spawn")
-    writers = [spawn.Process(target=append_some, args=(path, k * each, each)) for k in range(processes)]
+    together = spawn.Barrier(processes)
+    writers = [spawn.Process(target=append_some, args=(path, k * each, each, together)) for k in range(processes)]
     for writer in writers:
         writer.start()
     for writer in writers:
@@ -147,6 +154,18 @@ def many_writers(path: Path, processes: int, each: int) -> None:
 
 def test_processes_that_record_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
     many_writers(tmp_path / "runs.jsonl", 3, 20)
+
+
+def test_a_process_waits_while_another_holds_the_ledger(tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    writer = multiprocessing.get_context("spawn").Process(target=append_some, args=(path, 0, 1))
+    with filelock.FileLock(tmp_path / ".runs.jsonl.lock"):
+        writer.start()
+        writer.join(8)  # it has long been ready to write
+        assert writer.is_alive()
+        assert not path.exists()
+    writer.join(60)
+    assert (writer.exitcode, seeds(path)) == (0, [0])
 
 
 @pytest.mark.soak
@@ -252,6 +271,35 @@ def test_a_ledger_that_is_read_only_is_known_before_a_run_is_made(tmp_path: Path
     path.chmod(0o444)
     with pytest.raises(UserError, match="cannot write"):
         check_appendable(path)
+
+
+@pytest.mark.parametrize("refusal", [NotImplementedError("no flock"), filelock.Timeout("runs.jsonl.lock")])
+def test_a_file_system_without_locks_is_one_line(
+    refusal: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise refusal
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    path = tmp_path / "runs.jsonl"
+    with pytest.raises(UserError, match=r"cannot write .*runs\.jsonl: .*lock"):
+        append(path, record())
+    with pytest.raises(UserError, match=r"cannot write .*runs\.jsonl: .*lock"):
+        check_appendable(path)
+    assert not path.exists()
+
+
+def test_a_folder_that_cannot_be_synced_keeps_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.fsync
+
+    def files_alone(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", files_alone)
+    append(tmp_path / "runs.jsonl", record())
+    assert seeds(tmp_path / "runs.jsonl") == [0]
 
 
 def test_the_published_schema_is_the_packages() -> None:

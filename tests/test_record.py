@@ -1,5 +1,6 @@
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,27 +25,25 @@ def test_a_record_holds_the_recipe_and_survives_json(tmp_path: Path) -> None:
     assert (read["commit"], read["seed"], read["epochs"], read["accuracy"]) == ("abc", 7, 10, None)
 
 
-def test_the_commit_is_the_packages_own_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def git(*arguments: str) -> str:
-        identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
-        done = subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
-        return done.stdout.decode().strip()
-
+def test_the_commit_is_the_packages_own_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, git: Callable[..., str]
+) -> None:
     module = tmp_path / "package" / "record.py"
     module.parent.mkdir()
     module.write_text("pass\n")
     monkeypatch.setattr(record, "__file__", str(module))
     commit = record.current_commit.__wrapped__  # asked each time
     assert commit() is None  # no checkout
-    git("init")
+    git(tmp_path, "init")
     assert commit() is None  # another project's checkout, which does not track the package
-    git("add", "package")
-    git("commit", "-m", "first")
-    assert commit() == git("rev-parse", "--short=12", "HEAD")
+    git(tmp_path, "add", "package")
+    git(tmp_path, "commit", "-m", "first")
+    head = git(tmp_path, "rev-parse", "--short=12", "HEAD")
+    assert commit() == head
     (tmp_path / "notes.md").write_text("not the package\n")
-    assert commit() == git("rev-parse", "--short=12", "HEAD")
+    assert commit() == head
     module.write_text("changed\n")
-    assert commit() == git("rev-parse", "--short=12", "HEAD") + "+"
+    assert commit() == head + "+"
 
 
 def test_the_commit_is_that_of_the_code_that_was_imported(monkeypatch: pytest.MonkeyPatch) -> None:

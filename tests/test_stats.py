@@ -130,9 +130,9 @@ def test_equal_values_differ_in_nothing(value: float, n: int, other: int) -> Non
         assert verdict(difference([value] * n, against), worth=0.2)
 
 
-# Simulations of experiments whose truth is known, some thousand draws here and ten times as many in the soak.
-FEW = pytest.param(1500, 0.015, id="few")
-MANY = pytest.param(15_000, 0.01, id="many", marks=pytest.mark.soak)
+# Simulations of experiments whose truth is known, some thousand draws here and more in the soak.
+FEW = pytest.param(6000, 0.01, id="few")
+MANY = pytest.param(30_000, 0.005, id="many", marks=pytest.mark.soak)
 
 
 @pytest.mark.parametrize("n", [3, 8, 30])
@@ -161,6 +161,19 @@ def test_differences_cover_and_verdicts_err_as_often_as_they_should(
     assert rate(found, lambda d: d.low <= 0 <= d.high) == pytest.approx(0.95, abs=off)
     wrong = rate(found, lambda d: verdict(d, worth=0.1) in ("better", "worse"))
     assert wrong == pytest.approx(0.05, abs=off)
+
+
+@pytest.mark.parametrize(("draws", "off"), [FEW, MANY])
+def test_pairs_cover_and_one_sided_tests_err_as_often_as_they_should(draws: int, off: float) -> None:
+    rng = np.random.default_rng(5)
+    seeds = rng.normal(94, 0.3, (draws, 8))  # what the two of a pair share
+    pairs = [seeds + rng.normal(0, 0.05, seeds.shape) for _ in range(2)]
+    found = [paired_difference(list(a), list(b)) for a, b in zip(*pairs, strict=True)]
+    assert rate(found, lambda d: d.low <= 0 <= d.high) == pytest.approx(0.95, abs=off)
+    ten, five = rng.normal(94, 0.15, (draws, 10)), rng.normal(94.1, 0.15, (draws, 5))
+    reached = [p_not_below(list(a), list(b), 0.1) < 0.05 for a, b in zip(ten, five, strict=True)]
+    assert np.mean(reached) == pytest.approx(0.05, abs=off)
+    assert np.mean([p_at_least(list(a), 94) < 0.05 for a in ten]) == pytest.approx(0.05, abs=off)
 
 
 @pytest.mark.parametrize(("draws", "off"), [FEW, MANY])
