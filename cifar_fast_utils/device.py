@@ -75,6 +75,8 @@ def precisions(device: torch.device) -> list[str]:
     if device.type == "cuda":
         major, _ = torch.cuda.get_device_capability(device)
         half = ["bfloat16", "float16"] if major >= 8 else ["float16"] if major >= 7 else []
+        if torch.version.hip and re.match("gfx(10|90[06])", torch.cuda.get_device_properties(device).gcnArchName):
+            half = ["float16"]  # AMD counts otherwise: these have no instructions for bfloat16
         return [*half, "float32"]
     if device.type == "cpu":
         half = ["bfloat16"] if instruction_sets() & {"amx_bf16", "avx512_bf16"} else []

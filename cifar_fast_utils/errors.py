@@ -11,7 +11,8 @@ def out_of_memory(error: BaseException) -> str | None:
     """Which memory an error says is full, in words; None if it is about something else."""
     import torch
 
-    if isinstance(error, torch.OutOfMemoryError):
+    gpus = ("CUDA error: out of memory", "HIP error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    if isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in gpus):
         return "the GPU"
     if "out of shared memory" in str(error) or "shared memory(shm)" in str(error):  # a DataLoader's workers
         return "/dev/shm (`docker run --shm-size` enlarges it)"

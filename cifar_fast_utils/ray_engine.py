@@ -39,7 +39,8 @@ class OnRay:
         on_gpu = job.device == "cuda" or (job.device == "auto" and gpus)
         if not any(node.get("CPU", 0) >= threads and node.get("GPU", 0) >= int(on_gpu) for node in nodes):
             raise UserError(f"no node of the Ray cluster has {threads} CPUs{' and a GPU' if on_gpu else ''}")
-        needs = ray.remote(num_cpus=threads, num_gpus=int(on_gpu))
+        # Left to itself, Ray ends a process that has used a GPU after one run.
+        needs = ray.remote(num_cpus=threads, num_gpus=int(on_gpu), max_calls=0)
         self.ray, self.job = ray, replace(job, threads=threads)
         self.remote_run, self.remote_setting = needs(_run), needs(_setting)
 

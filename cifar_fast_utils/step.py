@@ -1,4 +1,4 @@
-"""One training step: gradients, then the optimiser's move. On a CUDA device the gradients are a recorded CUDA graph.
+"""One training step: gradients, then the optimiser's move. On an NVIDIA GPU the gradients are a recorded CUDA graph.
 
 Notebook 13.
 """
@@ -47,7 +47,7 @@ def gradients(
 
 
 class Replay:
-    """`step` on a CUDA device: its kernels are recorded once for each kind of step and from then on launched together.
+    """`step` on an NVIDIA GPU: its kernels are recorded once for each kind of step and from then on launched together.
 
     A GPU is through with the kernels of a small step before Python has launched them one by one. A kind is what images
     come in, what is trained and what else the caller names. What a step reads and changes, parameters, the norms'
@@ -125,7 +125,10 @@ def training_step(
 def replay_of(
     network: nn.Module, optimiser: torch.optim.Optimizer | WithMuon, recipe: Recipe, loss_scale: float
 ) -> Replay | None:
-    """For a network on a CUDA device, what records and replays its steps; None elsewhere."""
-    if not next(network.parameters()).is_cuda:
+    """For a network on an NVIDIA GPU, what records and replays its steps; None elsewhere.
+
+    An AMD GPU is called `cuda` too. There a backward pass may hang while it is recorded, and nothing has been tried.
+    """
+    if not next(network.parameters()).is_cuda or torch.version.hip:
         return None
     return Replay(partial(gradients, network, optimiser, recipe, loss_scale), network)

@@ -64,9 +64,13 @@ def check_finite(losses: Tensor, recipe: Recipe, steps_per_epoch: int, precision
         rate = rate_at(recipe, step / steps_per_epoch)
         raise UserError(
             f"the loss became {losses[step - 1].item()} at step {step} (epoch {step / steps_per_epoch:.2f}, "
-            f"rate {rate:.3g}): try {'--precision float32, ' * (precision != 'float32')}a larger batch or a recipe "
-            "with a lower peak rate"
+            f"rate {rate:.3g}): {advice(precision)}"
         )
+
+
+def advice(precision: str) -> str:
+    """What to try where a training has left the numbers."""
+    return f"try {'--precision float32, ' * (precision != 'float32')}a larger batch or a recipe with a lower peak rate"
 
 
 def recipe_at(scale: Scale, recipe: Recipe) -> Recipe:
@@ -199,6 +203,8 @@ def train(
                         logits, views = test(run.network, tta=recipe.tta)
                         run.accuracy = accuracy_of(logits, test_labels)
                         run.tta_accuracy = None if views is None else accuracy_of(views, test_labels)
+                    if not logits.isfinite().all():  # the last step's gradients, which no loss shows
+                        raise UserError(f"the network's answers are no numbers: {advice(precision)}")
                     run.cross_entropy = cross_entropy_of(logits if views is None else views, test_labels)
                     row["test_accuracy"] = run.accuracy
                 elif test_each_epoch:

@@ -341,6 +341,7 @@ def test_a_loss_that_is_no_number(
     ("error", "says"),
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "the GPU is out of memory"),
+        (RuntimeError("CUDA error: out of memory"), "the GPU is out of memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "this machine is out of memory"),
         (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), "this machine is out of memory"),
         (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), "this machine is out of memory"),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -93,6 +94,22 @@ def test_the_gpu_is_asked(monkeypatch: pytest.MonkeyPatch, capability: tuple[int
     if capability == (7, 5):  # a T4
         with pytest.raises(UserError, match="no fast bfloat16, only float16, float32"):
             d.choose_precision("bfloat16", torch.device("cuda"))
+
+
+@pytest.mark.parametrize(
+    ("name", "major", "auto"),
+    [
+        ("gfx1030", 10, "float16"),
+        ("gfx906:sramecc+", 9, "float16"),
+        ("gfx90a", 9, "bfloat16"),
+        ("gfx1100", 11, "bfloat16"),
+    ],
+)
+def test_amds_gpus_are_told_apart_by_name(monkeypatch: pytest.MonkeyPatch, name: str, major: int, auto: str) -> None:
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (major, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(gcnArchName=name))
+    assert d.choose_precision("auto", torch.device("cuda")) == auto
 
 
 def test_auto_precision_is_not_slower_than_float32_here() -> None:

@@ -1,5 +1,6 @@
 """On a CUDA device alone: that it computes what a processor does, and trains every recipe in every precision it has."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,8 @@ from cifar_fast_utils.network import build_network
 from cifar_fast_utils.recipe import LADDER, MODERN, Recipe, get, with_epochs
 from cifar_fast_utils.train import train
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+FORBIDDEN = os.environ.get("CIFAR_FAST_DEVICE", "auto") not in ("auto", "cuda")
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available() or FORBIDDEN, reason="needs a GPU")
 NARROW = Scale("narrow", width=8)
 GPU = torch.device("cuda")
 BEST = precisions(GPU)[0] if torch.cuda.is_available() else ""
@@ -103,6 +105,7 @@ def test_an_epochs_choices_make_the_same_images() -> None:
 def test_recorded_steps_are_those_launched_one_by_one(
     recipe: Recipe, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)  # else kernels may add in another order
     recipe = replace(with_epochs(recipe, 3), batch_size=64)
     replayed = train(recipe, tiny, scale=NARROW, device="cuda", precision="float32", progress=False)
     monkeypatch.setattr(step, "ONE_BY_ONE", 10**9)

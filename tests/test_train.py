@@ -146,6 +146,19 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_where(tiny: Dataset, mo
         module.check_finite(torch.tensor([1.0, torch.inf, 1.0]), short("final"), 2, "float16")
 
 
+def test_weights_that_the_last_step_spoiled_are_noticed(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = module.training_step
+
+    def spoiling(network: torch.nn.Module, *arguments: Any) -> tuple[Tensor, Tensor]:
+        done = plain(network, *arguments)
+        next(network.parameters()).data.fill_(torch.nan)
+        return done
+
+    monkeypatch.setattr(module, "training_step", spoiling)
+    with pytest.raises(UserError, match="the network's answers are no numbers: try a larger batch"):
+        quick(short("gpu_data", 0.5), tiny, precision="float32")
+
+
 def test_a_rate_that_is_far_too_high_is_noticed(tiny: Dataset) -> None:
     wild = short("gpu_data", 4, knots=((0.0, 1e30), (4.0, 1e30)))
     with pytest.raises(UserError, match=r"the loss became (nan|inf) at step \d.*: try a larger batch"):
