@@ -17,8 +17,10 @@ import pages
 import pytest
 
 from cifar_fast_utils.device import cores_of
+from cifar_fast_utils.evidence import rung
 from cifar_fast_utils.ledger import read, read_folder
 from cifar_fast_utils.plan import read_plan
+from cifar_fast_utils.recipe import get
 from cifar_fast_utils.report import signed
 from cifar_fast_utils.stats import difference
 from cifar_fast_utils.verdicts import plan_tables, rows
@@ -212,6 +214,14 @@ def test_what_the_chapters_say_came_out_is_what_was_recorded() -> None:
     flops = [row.rung.flops for row in (muon, fitted) if row.rung]
     assert f"{', '.join(two)}, for {flops[1] / flops[0]:.2f} of its FLOPs." in spending
     assert {row.rung.n for row in table if row.rung} == {8}
+    tables = plan_tables(read_plan(results / "ladder_half.toml"), records)
+    (ladder,) = (rows for setting, rows in tables if setting.device.startswith("AMD EPYC (family 25, model 17)"))
+    ahead = rung(get("small_fast_180_ahead"), read([results / "small_fast_180_ahead.jsonl"])[0])
+    halves = [row.rung for row in ladder if row.rung]
+    assert ahead
+    assert ahead.interval.mean > max(one.interval.mean for one in halves)
+    assert ahead.seconds("train") < min(one.seconds("train") for one in halves)
+    assert ahead.flops < 1.05 * min(one.flops for one in halves)
     points = {
         (name, file): [
             100 * run["tta_accuracy"]
