@@ -11,6 +11,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +25,8 @@ from .beside import beside
 from .data import Dataset, load
 from .device import Scale, choose_device, choose_precision, choose_scale, device_name, keep_freed_memory
 from .errors import UserError
-from .ledger import Record, Setting, read_folder
+from .files import stamp
+from .ledger import Damaged, Record, Setting, read_folder
 from .ledger import results_folder as results_folder
 from .network import run_flops
 from .plan import read_plan
@@ -167,9 +170,15 @@ def race_table(runs: dict[str, Run]) -> str:
     return f"{where(setting)}; accuracy in percent, one run each.\n\n{markdown(head, lines)}"
 
 
+@cache
+def _read(folder: Path, version: str) -> tuple[list[Record], list[Damaged]]:
+    return read_folder(folder)
+
+
 def recorded() -> list[Record]:
-    """All the recorded runs of the book."""
-    records, damaged = read_folder(results_folder())
+    """All the recorded runs of the book. They are read anew only if a file has changed: that takes a second or two."""
+    folder = results_folder()
+    records, damaged = _read(folder, stamp(folder, sorted(folder.glob("*.jsonl"))))
     for line in damaged:
         print(f"skipped {line}", file=sys.stderr)
     return records
