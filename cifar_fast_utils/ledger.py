@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,23 +57,20 @@ def append(path: Path, record: Record) -> None:
     validate(json.loads(line))
     if not path.parent.is_dir():  # the lock would make it
         raise UserError(f"cannot write {path}: there is no such folder")
-    try:
-        with _lock(path), path.open("ab+", buffering=0) as file:
-            size = file.seek(0, os.SEEK_END)
-            if size:
-                file.seek(size - 1)
-                line = line if file.read(1) == b"\n" else b"\n" + line
-            try:
-                while line:
-                    line = line[file.write(line) :]
-                os.fsync(file.fileno())
-            except OSError:
-                os.truncate(path, size)
-                raise
-            if not size:
-                _sync_folder(path.parent)
-    except (OSError, NotImplementedError) as error:
-        raise UserError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
+    with _locked(path), path.open("ab+", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        if size:
+            file.seek(size - 1)
+            line = line if file.read(1) == b"\n" else b"\n" + line
+        try:
+            while line:
+                line = line[file.write(line) :]
+            os.fsync(file.fileno())
+        except OSError:
+            os.truncate(path, size)
+            raise
+        if not size:
+            _sync_folder(path.parent)
 
 
 def check_appendable(path: Path) -> None:
@@ -81,18 +78,22 @@ def check_appendable(path: Path) -> None:
     if path.suffix != ".jsonl":
         raise UserError(f"cannot record into {path}: a ledger's name ends in .jsonl")
     check_writable(path)
-    try:
+    with _locked(path):
         if path.exists():
             path.open("ab").close()
-        with _lock(path):
-            pass
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time. `UserError` where the ledger cannot be written, or its file system has no locks.
+
+    Without the limit older versions of filelock would try for ever there.
+    """
+    try:
+        with FileLock(path.with_name(f".{path.name}.lock"), timeout=60):
+            yield
     except (OSError, NotImplementedError) as error:
         raise UserError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _lock(path: Path) -> FileLock:
-    """For one process at a time. Some file systems have no locks: there, older versions of filelock try for ever."""
-    return FileLock(path.with_name(f".{path.name}.lock"), timeout=60)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """The rules that notebooks and pages keep."""
 
+import json
 import math
 import os
 import re
@@ -251,6 +252,20 @@ def test_what_is_said_of_a_searchs_start_is_what_was_recorded() -> None:
     text = pages.TRIED.replace("\n", " ")
     assert f"{above} of the {len(accuracies)} changes stand at or above it" in text
     assert f"the mean of all their runs is {higher:.2f} points higher" in text
+
+
+def test_the_chapters_steps_on_a_gpu_are_the_measured_ones() -> None:
+    measured = json.loads((ROOT / "benchmarks" / "h200_replay.json").read_text(encoding="utf-8"))["milliseconds"]
+    replayed = {(one["recipe"], one["side"]): one["replayed"] for one in measured if one["scale"] == "full"}
+    spending, ladder = (
+        " ".join(cell.source.replace("\n", " ") for cell in nbformat.read(path, as_version=4).cells)
+        for name in ("17_*", "18_*")
+        for path in (ROOT / "notebooks").glob(f"{name}.ipynb")
+    )
+    assert f"16 pixels take {replayed['fast', 16] / replayed['fast', 32]:.2f} of the seconds of 32" in spending
+    image = {name: 1000 * replayed[name, 32] / get(name).batch_size for name in ("fast", "muon", "airbench94")}
+    said = f"`fast` takes {image['fast']:.1f} µs, `muon` {image['muon']:.1f} and airbench94 {image['airbench94']:.1f}."
+    assert said in ladder
 
 
 def test_the_repositorys_address_is_the_same_everywhere(tracked: list[Path]) -> None:
