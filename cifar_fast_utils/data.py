@@ -15,7 +15,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from . import __version__, sources, synthetic
+from .download import DownloadError, download
 from .errors import UserError
 from .files import stamp
 
@@ -93,24 +94,25 @@ def make_dataset(
     return Dataset(name, tuple(classes), train_images, train_labels, test_images, test_labels, digest)
 
 
-def cache_folder(cache: Path | None = None) -> Path:
-    """Where decoded datasets are kept: `cache`, or CIFAR_FAST_CACHE, or cifar-fast in the user's cache folder."""
+def cache_folder() -> Path:
+    """Where decoded datasets are kept: in what CIFAR_FAST_CACHE names, or cifar-fast in the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache or os.environ.get(CACHE_VARIABLE) or Path(base, "cifar-fast")).expanduser()
+    return Path(os.environ.get(CACHE_VARIABLE) or Path(base, "cifar-fast")).expanduser()
 
 
-def load(source: str = "auto", *, cache: Path | None = None, quiet: bool = False) -> Dataset:
+def load(source: str = "auto", *, quiet: bool = False) -> Dataset:
     """The dataset that `source` names, from the cache where it is there, else decoded and cached.
 
-    - `cifar10`: downloaded, from its author's host or from the Hugging Face hub;
+    - `cifar10`: downloaded, from the Hugging Face hub or from its author's host;
     - `synthetic`: the built-in set;
     - a folder: torchvision's (it holds `cifar-10-batches-py`), or parquet files as the Hugging Face hub serves them;
     - `auto`: what CIFAR_FAST_DATA says; else CIFAR-10 from the cache, from `data/`, or downloaded; else, under a
       banner, `synthetic`.
 
+    CIFAR-10's images come in one order, wherever they are from (`sources.one_order`), and so with one digest.
     `quiet` hides the progress bars; warnings go to stderr all the same. Raises `UserError` where the user must act.
     """
-    store = cache_folder(cache)
+    store = cache_folder()
     if source == "auto":
         return _auto(store, quiet)
     if source == "cifar10":
@@ -127,7 +129,7 @@ def _auto(store: Path, quiet: bool) -> Dataset:
     chosen = os.environ.get(DATA_VARIABLE, "")
     if chosen not in ("", "auto"):
         try:
-            return load(chosen, cache=store, quiet=quiet)
+            return load(chosen, quiet=quiet)
         except UserError as error:
             raise UserError(f"{DATA_VARIABLE}: {error}") from error
     if cached := _read(store / CIFAR10_FILE):
@@ -136,9 +138,9 @@ def _auto(store: Path, quiet: bool) -> Dataset:
         return _folder(str(LOCAL), store, quiet)
     try:
         return _keep(_download(store, quiet), store / CIFAR10_FILE)
-    except sources.DownloadError as error:
+    except DownloadError as error:
         _banner(str(error))
-        return load("synthetic", cache=store, quiet=quiet)
+        return load("synthetic", quiet=quiet)
 
 
 def _banner(why: str) -> None:
@@ -154,7 +156,11 @@ def _banner(why: str) -> None:
 
 def _download(store: Path, quiet: bool) -> Dataset:
     with _scratch(store) as scratch:
-        return make_dataset("cifar10", sources.CIFAR10_CLASSES, *sources.download(scratch, quiet))
+        return _cifar10(download(scratch, quiet))
+
+
+def _cifar10(arrays: sources.Arrays) -> Dataset:
+    return make_dataset("cifar10", sources.CIFAR10_CLASSES, *sources.one_order(arrays))
 
 
 def _folder(source: str, store: Path, quiet: bool) -> Dataset:
@@ -175,9 +181,10 @@ def _folder(source: str, store: Path, quiet: bool) -> Dataset:
     file = store / f"folder-{stamp(folder, files)}.safetensors"
 
     def make() -> Dataset:
-        dataset = make_dataset(name, sources.CIFAR10_CLASSES, *read())
-        true = torchvision or (name == "cifar10" and synthetic.coloured_as_cifar10(dataset.train_images))
-        return dataset if true or name not in KEYWORDS else replace(dataset, name=f"{name}-lookalike")
+        arrays = read()
+        if torchvision or (name == "cifar10" and synthetic.coloured_as_cifar10(arrays[0])):
+            return _cifar10(arrays)
+        return make_dataset(f"{name}-lookalike" if name in KEYWORDS else name, sources.CIFAR10_CLASSES, *arrays)
 
     return _cached(file, make)
 
@@ -189,7 +196,7 @@ def _cached(file: Path, make: Callable[[], Dataset]) -> Dataset:
 def _read(file: Path) -> Dataset | None:
     """The dataset in a cache file; None where there is none, or (a line on stderr says so) a damaged one."""
     try:
-        stated, _ = _header(file)
+        stated, _ = header(file)
         arrays = load_file(file)
         dataset = make_dataset(stated["name"], json.loads(stated["classes"]), *(arrays[key] for key in ARRAYS))
         if dataset.digest != stated["digest"]:
@@ -202,7 +209,7 @@ def _read(file: Path) -> Dataset | None:
         return None
 
 
-def _header(file: Path) -> tuple[dict[str, str], list[int]]:
+def header(file: Path) -> tuple[dict[str, str], list[int]]:
     """What a cache file states of itself, and its numbers of training and test images. Loads no image."""
     with safe_open(file, framework="pt") as opened:
         counts = [opened.get_slice(key).get_shape()[0] for key in ("train_labels", "test_labels")]
@@ -223,28 +230,10 @@ def _scratch(store: Path) -> Iterator[Path]:
     """A temporary folder inside the cache folder, removed whatever happens. Trouble with the disk: `UserError`."""
     try:
         store.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=store, prefix="tmp-") as folder:
+        with tempfile.TemporaryDirectory(dir=store, prefix="tmp-", ignore_cleanup_errors=True) as folder:
             yield Path(folder)
     except (OSError, SafetensorError) as error:
         raise UserError(
             f"cannot write to the cache folder {store} ({sources.one_line(error)}); "
             f"free some space, or name another folder in {CACHE_VARIABLE}"
         ) from error
-
-
-def found(cache: Path | None = None) -> list[str]:
-    """What is here without a download, a line each: CIFAR_FAST_DATA, cached sets, `data/`, the synthetic set."""
-    store = cache_folder(cache)
-    lines = []
-    if chosen := os.environ.get(DATA_VARIABLE):
-        usable = chosen in KEYWORDS or os.path.isdir(os.path.expanduser(chosen))
-        lines.append(f"{DATA_VARIABLE}: {chosen}" + ("" if usable else " (no such folder)"))
-    for file in sorted(store.glob("*.safetensors")):
-        try:
-            stated, (train, test) = _header(file)
-            lines.append(f"cached: {stated['name']}, {train:,} training and {test:,} test images ({file})")
-        except Exception as error:  # listed all the same: `load` will make it again
-            lines.append(f"cached: damaged ({sources.one_line(error)}): {file}")
-    if LOCAL.is_dir():
-        lines.append(f"folder: cifar10 in {LOCAL.resolve()}")
-    return [*lines, "built in: synthetic"]

@@ -9,9 +9,10 @@ from importlib.metadata import version
 import torch
 
 from . import __version__
-from .data import cache_folder, found
+from .data import DATA_VARIABLE, KEYWORDS, LOCAL, cache_folder, header
 from .device import choose_device, choose_precision, choose_scale, device_name, instruction_sets
 from .record import current_commit
+from .sources import one_line
 
 
 def describe() -> list[tuple[str, str]]:
@@ -29,3 +30,20 @@ def describe() -> list[tuple[str, str]]:
         ("cache", str(cache_folder())),
         *(("dataset", line) for line in found()),
     ]
+
+
+def found() -> list[str]:
+    """What is here without a download, a line each: CIFAR_FAST_DATA, cached sets, `data/`, the synthetic set."""
+    lines = []
+    if chosen := os.environ.get(DATA_VARIABLE):
+        usable = chosen in KEYWORDS or os.path.isdir(os.path.expanduser(chosen))
+        lines.append(f"{DATA_VARIABLE}: {chosen}" + ("" if usable else " (no such folder)"))
+    for file in sorted(cache_folder().glob("*.safetensors")):
+        try:
+            stated, (train, test) = header(file)
+            lines.append(f"cached: {stated['name']}, {train:,} training and {test:,} test images ({file})")
+        except Exception as error:  # listed all the same: `load` will make it again
+            lines.append(f"cached: damaged ({one_line(error)}): {file}")
+    if LOCAL.is_dir():
+        lines.append(f"folder: cifar10 in {LOCAL.resolve()}")
+    return [*lines, "built in: synthetic"]

@@ -1,7 +1,7 @@
-"""The raw forms of CIFAR-10, on disk and on the net, read into plain tensors.
+"""The raw forms of CIFAR-10 on disk, read into plain tensors.
 
-Two forms on disk: torchvision's folder of pickled batches, and the parquet files of the Hugging Face hub. Two hosts
-that serve them: the author's, and the hub as its mirror. Nothing here is cached: `data` sees to that.
+Torchvision's folder of pickled batches, and the parquet files of the Hugging Face hub. Nothing here is cached: `data`
+sees to that.
 
 Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
 """
@@ -9,20 +9,15 @@ Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 
 from __future__ import annotations
 
 import contextlib
-import errno
+import hashlib
 import io
 import re
-import socket
-import sys
 from collections.abc import Iterator
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import torch
-import torch.hub
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
@@ -32,19 +27,10 @@ from .errors import UserError
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MEAN, STD = (125.31, 122.95, 113.87), (62.99, 62.09, 66.70)
 """Of CIFAR-10's training images, RGB, in bytes; as the article has them."""
-BATCHES = "cifar-10-batches-py"  # the folder in torchvision's archive; the first host's address is torchvision's too
-MIRROR = "https://huggingface.co/datasets/uoft-cs/cifar10/resolve/main/plain_text/"
-MIRROR_FILES = ("train-00000-of-00001.parquet", "test-00000-of-00001.parquet")
-COUNTS = (50_000, 10_000)  # training and test images that a downloaded CIFAR-10 must have
-TIMEOUT = 30.0  # seconds that a host may keep silent
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+BATCHES = "cifar-10-batches-py"  # the folder in torchvision's archive
 
 Arrays = tuple[Tensor, Tensor, Tensor, Tensor]
 """Training images (n, 32, 32, 3) uint8, training labels (n,) int64, test images, test labels."""
-
-
-class DownloadError(UserError):
-    """No host could serve CIFAR-10."""
 
 
 def one_line(error: BaseException) -> str:
@@ -52,70 +38,15 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
 
 
-def download(folder: Path, quiet: bool = False) -> Arrays:
-    """CIFAR-10 from the author's host or, where that fails (one line on stderr says why), from the mirror.
-
-    `folder` is for the raw files; the caller removes it. `quiet` hides the progress bars. Raises `DownloadError` where
-    both hosts fail, and lets an `OSError` of the disk (no space, no permission) through.
-    """
-    from torchvision.datasets import CIFAR10
-
-    hosts = [urlsplit(url).netloc for url in (CIFAR10.url, MIRROR)]
-    with _socket_timeout(TIMEOUT):
-        try:
-            return _from_author(folder, quiet)
-        except (OSError, HTTPException, RuntimeError, UserError) as error:
-            first = _reason(error)
-        print(f"cifar-fast: download from {hosts[0]} failed ({first}); trying the mirror, {hosts[1]}", file=sys.stderr)
-        try:
-            return _from_mirror(folder, quiet)
-        except (OSError, HTTPException, RuntimeError, UserError) as error:
-            second = _reason(error)
-    raise DownloadError(
-        f"cannot download CIFAR-10: {hosts[0]} failed ({first}) and so did {hosts[1]} ({second}); "
-        "use --data FOLDER with a copy of your own, or --data synthetic"
-    )
-
-
-def _from_author(folder: Path, quiet: bool) -> Arrays:
-    from torchvision.datasets import CIFAR10
-    from torchvision.datasets.utils import download_and_extract_archive
-
-    # torchvision has no switch for its bar, and unpacks nothing before the archive's checksum is right.
-    with contextlib.redirect_stderr(io.StringIO() if quiet else sys.stderr):
-        download_and_extract_archive(CIFAR10.url, str(folder), filename=CIFAR10.filename, md5=CIFAR10.tgz_md5)
-    return read_torchvision(folder)
-
-
-def _from_mirror(folder: Path, quiet: bool) -> Arrays:
-    for name in MIRROR_FILES:
-        torch.hub.download_url_to_file(MIRROR + name, str(folder / name), progress=not quiet)
-    # A body that was cut off shows here: a parquet file ends with its table of contents.
-    arrays = read_parquet(folder, quiet)
-    counts = (len(arrays[0]), len(arrays[2]))
-    if counts != COUNTS:
-        raise UserError(f"expected {COUNTS[0]} training and {COUNTS[1]} test images, found {counts[0]} and {counts[1]}")
-    return arrays
-
-
-def _reason(error: Exception) -> str:
-    """What to say of a host that failed. A full or read-only disk is no host's fault: that error goes on up."""
-    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-        raise error
-    if type(error) is RuntimeError:  # all that torchvision says is "File not found or corrupted."
-        return "the archive came cut off or altered: its md5 checksum is wrong"
-    return str(error) if isinstance(error, UserError) else one_line(error)
-
-
-@contextlib.contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    """Bound every silent wait: neither torchvision nor torch.hub takes a timeout of its own."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
+def one_order(arrays: Arrays) -> Arrays:
+    """The same images in the order of their hashes, a random one: the hosts serve the training images in two."""
+    ordered: list[Tensor] = []
+    for images, labels in (arrays[:2], arrays[2:]):
+        rows = torch.cat([labels[:, None].to(torch.uint8), images.flatten(1)], 1).numpy()
+        hashes = [hashlib.blake2b(row.data, digest_size=16).digest() for row in rows]
+        order = torch.tensor(sorted(range(len(hashes)), key=hashes.__getitem__))
+        ordered += [images[order], labels[order]]
+    return ordered[0], ordered[1], ordered[2], ordered[3]
 
 
 def read_torchvision(folder: Path) -> Arrays:

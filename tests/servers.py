@@ -8,7 +8,7 @@ import pickle
 import tarfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +23,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cifar_fast_utils.errors import UserError
 from cifar_fast_utils.sources import BATCHES, Arrays
 
 Pixels = npt.NDArray[np.uint8]
@@ -33,6 +34,18 @@ def arrays(n_train: int = 20, n_test: int = 10, seed: int = 0) -> Arrays:
     rng = np.random.default_rng(seed)
     images = [torch.from_numpy(rng.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)) for n in (n_train, n_test)]
     return images[0], torch.arange(n_train) % 10, images[1], torch.arange(n_test) % 10
+
+
+def same(one: Arrays, other: Arrays) -> bool:
+    return all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(one, other, strict=True))
+
+
+def message(call: Callable[[], object], kind: type[UserError] = UserError) -> str:
+    """The text of the error that `call` must raise, which must be one line."""
+    with pytest.raises(kind) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 def encode(image: Pixels, kind: str = "PNG") -> bytes:
@@ -150,9 +163,11 @@ class Hosts(NamedTuple):
     replies: dict[str, Reply]
     asked: list[str]
     data: Arrays
+    """In the author's order; the hub serves the training images in another."""
+    hub: Arrays
 
     def spoil(self, which: str, reply: Reply) -> None:
-        """Let the `author` or the `mirror` (its test file) give this reply from now on."""
+        """Let the `author` or the `hub` (its test file) give this reply from now on."""
         self.replies["/author.tar.gz" if which == "author" else "/hub/test-00000-of-00001.parquet"] = reply
 
 
@@ -161,17 +176,19 @@ def hosts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hosts]:
     """Point torchvision and `sources` at two good hosts that serve a tiny CIFAR-10, made in `folder`."""
     from torchvision.datasets import CIFAR10
 
-    from cifar_fast_utils import sources
+    from cifar_fast_utils import download
 
     data = arrays()
+    order = torch.randperm(len(data[0]), generator=torch.Generator().manual_seed(0))
+    hub = (data[0][order], data[1][order], data[2], data[3])
     packed = archive(write_batches(folder / "author", data, monkeypatch))
-    parquet = write_parquet(folder / "hub", data) / "plain_text"
-    replies = {f"/hub/{name}": Reply((parquet / name).read_bytes()) for name in sources.MIRROR_FILES}
+    parquet = write_parquet(folder / "hub", hub) / "plain_text"
+    replies = {f"/hub/{name}": Reply((parquet / name).read_bytes()) for name in download.HUB_FILES}
     replies["/author.tar.gz"] = Reply(packed)
     with serve(replies) as server:
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         monkeypatch.setattr(CIFAR10, "url", f"{server.address}/author.tar.gz")
         monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(packed).hexdigest())
-        monkeypatch.setattr(sources, "MIRROR", f"{server.address}/hub/")
-        monkeypatch.setattr(sources, "COUNTS", (20, 10))
-        yield Hosts(replies, server.asked, data)
+        monkeypatch.setattr(download, "HUB", f"{server.address}/hub/")
+        monkeypatch.setattr(download, "COUNTS", (20, 10))
+        yield Hosts(replies, server.asked, data, hub)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import pickle
-import re
-import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from servers import (
-    Hosts,
     Pixels,
-    Reply,
     Touch,
     arrays,
     encode,
-    hosts,
+    message,
+    same,
     table,
     write_batches,
     write_parquet,
@@ -32,19 +29,7 @@ from servers import (
 
 from cifar_fast_utils import sources
 from cifar_fast_utils.errors import UserError
-from cifar_fast_utils.sources import BATCHES, Arrays
-
-
-def same(one: Arrays, other: Arrays) -> bool:
-    return all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(one, other, strict=True))
-
-
-def message(call: Callable[[], object], kind: type[UserError] = UserError) -> str:
-    """The text of the error that `call` must raise, which must be one line."""
-    with pytest.raises(kind) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+from cifar_fast_utils.sources import BATCHES
 
 
 @settings(max_examples=20, deadline=None)
@@ -239,110 +224,3 @@ def test_torchvision_folder_with_missing_files(tmp_path: Path, monkeypatch: pyte
     write_batches(tmp_path, arrays(), monkeypatch)
     (tmp_path / BATCHES / "test_batch").unlink()
     assert "missing, or md5 checksum wrong: test_batch;" in message(lambda: sources.read_torchvision(tmp_path))
-
-
-@pytest.fixture
-def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hosts]:
-    with hosts(tmp_path / "served", monkeypatch) as served:
-        yield served
-
-
-def test_download_asks_the_author_only(net: Hosts, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert same(sources.download(tmp_path), net.data)
-    assert set(net.asked) == {"/author.tar.gz"}
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "100%" in err
-
-
-def test_quiet_download_says_nothing(net: Hosts, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert same(sources.download(tmp_path, quiet=True), net.data)
-    assert capsys.readouterr() == ("", "")
-
-
-CUT_OFF = "cut off|IncompleteRead"  # the second, where http.client notices before the checksum does
-
-
-def bad_replies(whole: bytes) -> dict[str, tuple[Reply, str]]:
-    return {
-        "not found": (Reply(status=404), "404"),
-        "server error": (Reply(status=503), "503"),
-        "silent": (Reply(whole, silent=0.6), "timed out"),
-        "cut off": (Reply(whole[:-200], lost=200), CUT_OFF),
-        "another file": (Reply(b"<html>Please log in</html>"), "checksum"),
-        "closed at once": (Reply(b"", lost=1000), CUT_OFF),
-    }
-
-
-@pytest.mark.parametrize("case", bad_replies(b""))
-def test_where_the_author_fails_the_mirror_serves(
-    case: str, net: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sources, "TIMEOUT", 0.3)
-    reply, reason = bad_replies(net.replies["/author.tar.gz"].body)[case]
-    net.spoil("author", reply)
-    assert same(sources.download(tmp_path, quiet=True), net.data)
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert len(err.splitlines()) == 1
-    assert "failed (" in err
-    assert re.search(reason, err)
-    assert "trying the mirror, 127.0.0.1" in err
-
-
-@pytest.mark.parametrize("case", bad_replies(b""))
-def test_where_both_fail_both_reasons_are_given(
-    case: str, net: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sources, "TIMEOUT", 0.3)
-    net.spoil("author", Reply(status=410))
-    net.spoil("mirror", bad_replies(net.replies["/hub/test-00000-of-00001.parquet"].body)[case][0])
-    said = message(lambda: sources.download(tmp_path, quiet=True), sources.DownloadError)
-    assert "HTTP Error 410" in said
-    assert said.endswith("use --data FOLDER with a copy of your own, or --data synthetic")
-    expected = {"not found": "HTTP Error 404", "server error": "HTTP Error 503", "silent": "timed out"}
-    assert re.search(expected.get(case, "not a readable parquet file|IncompleteRead"), said)
-
-
-def test_unreachable_hosts(net: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from torchvision.datasets import CIFAR10
-
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # and never listens
-        address = f"http://127.0.0.1:{nobody.getsockname()[1]}"
-        monkeypatch.setattr(CIFAR10, "url", f"{address}/author.tar.gz")
-        monkeypatch.setattr(sources, "MIRROR", f"{address}/hub/")
-        said = message(lambda: sources.download(tmp_path, quiet=True), sources.DownloadError)
-    assert said.count("Connection refused") == 2
-    assert net.asked == []
-
-
-def test_the_mirror_must_serve_all_images(net: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "COUNTS", (50_000, 10_000))
-    net.spoil("author", Reply(status=404))
-    said = message(lambda: sources.download(tmp_path, quiet=True), sources.DownloadError)
-    assert "expected 50000 training and 10000 test images, found 20 and 10" in said
-
-
-def test_an_archive_with_a_wrong_checksum_is_not_unpacked(net: Hosts, tmp_path: Path) -> None:
-    (tmp_path / "scratch").mkdir()
-    net.spoil("author", Reply(net.replies["/author.tar.gz"].body + b"\0"))
-    sources.download(tmp_path / "scratch", quiet=True)
-    assert not (tmp_path / "scratch" / BATCHES).exists()
-
-
-def test_the_socket_timeout_is_put_back(net: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[float | None] = []
-
-    def look(*_: object) -> Arrays:
-        seen.append(socket.getdefaulttimeout())
-        raise UserError("only looking")
-
-    monkeypatch.setattr(sources, "_from_author", look)
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(77.0)
-    try:
-        sources.download(tmp_path, quiet=True)
-        assert (seen, socket.getdefaulttimeout()) == ([30.0], 77.0)
-    finally:
-        socket.setdefaulttimeout(before)

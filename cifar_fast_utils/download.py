@@ -1,0 +1,101 @@
+"""CIFAR-10 from the net: from the Hugging Face hub, or from its author's host.
+
+Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import socket
+import sys
+from collections.abc import Iterator
+from http.client import HTTPException
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import torch.hub
+
+from .errors import UserError
+from .sources import Arrays, one_line, read_parquet, read_torchvision
+
+HUB = "https://huggingface.co/datasets/uoft-cs/cifar10/resolve/main/plain_text/"
+HUB_FILES = ("train-00000-of-00001.parquet", "test-00000-of-00001.parquet")
+COUNTS = (50_000, 10_000)  # training and test images that a downloaded CIFAR-10 must have
+TIMEOUT = 30.0  # seconds that a host may keep silent
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+
+
+class DownloadError(UserError):
+    """No host could serve CIFAR-10."""
+
+
+def download(folder: Path, quiet: bool = False) -> Arrays:
+    """CIFAR-10 from the hub or, where that fails (one line on stderr says why), from the author's host.
+
+    In this order, because the author's host has been seen to send less than 0.1 MB/s (torchvision's issue 9536), which
+    makes the better part of an hour. `folder` is for the raw files; the caller removes it. `quiet` hides the progress
+    bars. Raises `DownloadError` where both fail, and lets an `OSError` of the disk (no space, no permission) through.
+    """
+    from torchvision.datasets import CIFAR10
+
+    hosts = [urlsplit(url).netloc for url in (HUB, CIFAR10.url)]
+    with _socket_timeout(TIMEOUT):
+        try:
+            return _from_hub(folder, quiet)
+        except (OSError, HTTPException, RuntimeError, UserError) as error:
+            first = _reason(error)
+        print(f"cifar-fast: {hosts[0]} failed ({first}); trying the author's host, {hosts[1]}", file=sys.stderr)
+        try:
+            return _from_author(folder, quiet)
+        except (OSError, HTTPException, RuntimeError, UserError) as error:
+            second = _reason(error)
+    no_certificates = "CERTIFICATE_VERIFY_FAILED" in first + second
+    raise DownloadError(
+        f"cannot download CIFAR-10: {hosts[0]} failed ({first}) and so did {hosts[1]} ({second}); "
+        "use --data FOLDER with a copy of your own, or --data synthetic"
+        + "; on a Mac first open 'Install Certificates.command' in Python's folder"
+        * no_certificates
+    )
+
+
+def _from_author(folder: Path, quiet: bool) -> Arrays:
+    from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import download_and_extract_archive
+
+    # torchvision has no switch for its bar, and unpacks nothing before the archive's checksum is right.
+    with contextlib.redirect_stderr(io.StringIO() if quiet else sys.stderr):
+        download_and_extract_archive(CIFAR10.url, str(folder), filename=CIFAR10.filename, md5=CIFAR10.tgz_md5)
+    return read_torchvision(folder)
+
+
+def _from_hub(folder: Path, quiet: bool) -> Arrays:
+    for name in HUB_FILES:
+        torch.hub.download_url_to_file(HUB + name, str(folder / name), progress=not quiet)
+    # A body that was cut off shows here: a parquet file ends with its table of contents.
+    arrays = read_parquet(folder, quiet)
+    counts = (len(arrays[0]), len(arrays[2]))
+    if counts != COUNTS:
+        raise UserError(f"expected {COUNTS[0]} training and {COUNTS[1]} test images, found {counts[0]} and {counts[1]}")
+    return arrays
+
+
+def _reason(error: Exception) -> str:
+    """What to say of a host that failed. A full or read-only disk is no host's fault: that error goes on up."""
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        raise error
+    if type(error) is RuntimeError:  # all that torchvision says is "File not found or corrupted."
+        return "the archive came cut off or altered: its md5 checksum is wrong"
+    return str(error) if isinstance(error, UserError) else one_line(error)
+
+
+@contextlib.contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """Bound every silent wait: neither torchvision nor torch.hub takes a timeout of its own."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
