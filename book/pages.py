@@ -12,8 +12,8 @@ from pathlib import Path
 import nbformat
 
 from cifar_fast_utils.article import ARTICLE
-from cifar_fast_utils.evidence import by_setting, compare, rung, rungs
-from cifar_fast_utils.ledger import read_folder
+from cifar_fast_utils.evidence import by_setting, compare, rungs
+from cifar_fast_utils.ledger import Record, read_folder
 from cifar_fast_utils.plan import VALIDATION, Plan, read_plan
 from cifar_fast_utils.recipe import LADDER, MODERN, RECIPES, get
 from cifar_fast_utils.report import HEAD, caption, cells, report, signed
@@ -46,7 +46,7 @@ SINCE = [
 ]
 
 
-def leaderboard() -> str:
+def leaderboard(records: list[Record]) -> str:
     """The article's ladder, the entries around it, what came since, and what was measured here."""
     ladder = [
         [f"`{name}`", f"{get(name).epochs:g}", *(f"{figure:g}" if figure else "" for figure in ARTICLE[name])]
@@ -75,8 +75,8 @@ def leaderboard() -> str:
         "before the package recorded its steps ([chapter 13](../notebooks/13_the_machine.ipynb)), those of the other "
         "recipes there after it.",
     ]
-    for setting, records in by_setting(read_folder(RESULTS)[0]).items():
-        whole = [rung for rung in rungs(records) if rung.recipe.name in KNOWN]
+    for setting, theirs in by_setting(records).items():
+        whole = [rung for rung in rungs(theirs) if rung.recipe.name in KNOWN]
         if whole and not setting.dataset.endswith(VALIDATION):
             ranked = sorted(whole, key=lambda rung: -rung.interval.mean)
             parts += [caption(setting, ranked), markdown(HEAD, [cells(rung) for rung in ranked])]
@@ -191,17 +191,15 @@ bfloat16, medians of 8, in turns, once, on two cores of an AMD EPYC of family 25
 can pad one side alone only by a copy, and computes the gradient of all that was padded."""
 
 
-def search(plan: Plan) -> list[str]:
+def search(plan: Plan, records: list[Record]) -> list[str]:
     """A search in each of its settings: every try, what it changes, why, and its accuracy against its base's."""
-    records, _ = read_folder(RESULTS)
     parts = [f"## {plan.question}"]
-    recipes = dict(zip(plan.names, plan.recipes(), strict=True))
     for setting, table in plan_tables(plan, records):
-        theirs = by_setting(records)[setting]
+        made = {row.recipe.name: row.rung for row in table}
         lines = []
         for one in plan.tries:
-            found, base = (rung(recipes[name], theirs) if name in recipes else None for name in (one.name, one.base))
-            if found:
+            base = made.get(one.base)
+            if found := made.get(one.name):
                 change = ", ".join(f"{field} {value}" for field, value in one.change.items())
                 against = signed(compare(found, base)) if base else ""
                 figures = cells(found)
@@ -220,19 +218,20 @@ def search(plan: Plan) -> list[str]:
     return parts if len(parts) > 1 else [*parts, "No runs yet."]
 
 
-def tried() -> str:
+def tried(records: list[Record]) -> str:
     """All searches."""
     plans = [read_plan(path) for path in sorted(RESULTS.glob("*.toml"))]
-    return "\n\n".join([TRIED, *(part for plan in plans if plan.search for part in search(plan))]) + "\n"
+    return "\n\n".join([TRIED, *(part for plan in plans if plan.search for part in search(plan, records))]) + "\n"
 
 
 def pages() -> dict[str, str]:
     """Each generated page's file name and content."""
+    records, _ = read_folder(RESULTS)
     return {
         "report.md": report(RESULTS, TARGET),
-        "leaderboard.md": leaderboard(),
+        "leaderboard.md": leaderboard(records),
         "status.md": status(),
-        "tried.md": tried(),
+        "tried.md": tried(records),
     }
 
 

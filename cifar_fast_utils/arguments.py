@@ -28,7 +28,8 @@ data:
   CIFAR-10, `synthetic` is made here, a FOLDER holds parquet files as the Hugging Face hub serves them or
   torchvision's cifar-10-batches-py; `auto` takes what is already here, then downloads, then makes.
   Decoded images are kept in the folder that CIFAR_FAST_CACHE names (~/.cache/cifar-fast).
-  CIFAR_FAST_DEVICE says what --device auto is, on a machine whose GPU is not to be used, say.
+  CIFAR_FAST_DEVICE says what --device auto is, on a machine whose GPU is not to be used, say;
+  CIFAR_FAST_PRECISION says what --precision auto is.
 
 exit codes: 0 done, 2 something to mend (one line says what), 130 stopped by Ctrl-C.
 """
@@ -52,6 +53,7 @@ def _whole(low: int, high: float, said: str) -> Callable[[str], int]:
 
 
 _positive = _whole(1, math.inf, "of at least 1")
+_repeats = _whole(5, math.inf, "of at least 5")
 _threads = _whole(1, 4096, "from 1 to 4096")
 _seed = _whole(0, 2**32 - 1, "from 0 to 2^32 - 1")
 
@@ -71,11 +73,10 @@ def parser() -> argparse.ArgumentParser:
     plain = argparse.RawDescriptionHelpFormatter
     top = _Parser("cifar-fast", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=plain)
     top.add_argument("--version", action="version", version=f"cifar-fast {__version__}")
-    commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
 
     train = commands.add_parser("train", help="train a network by a recipe, test it, print the table", epilog=EXAMPLES,
                                 formatter_class=plain)  # fmt: skip
-    train.set_defaults(command="train")
     train.add_argument("recipe", nargs="?", default="final", help="a name from `cifar-fast recipes` (%(default)s)")
     train.add_argument("--scale", default="auto", help="full: the article's network; small: a quarter of its width; "
                        "smoke: seconds, to try things; auto: full on a GPU, else small")  # fmt: skip
@@ -89,17 +90,14 @@ def parser() -> argparse.ArgumentParser:
     _where(train)
 
     predict = commands.add_parser("predict", help="name what trained weights see in pictures")
-    predict.set_defaults(command="predict")
     predict.add_argument("weights", type=Path, help="what `train --save` wrote")
     predict.add_argument("pictures", type=Path, nargs="+", metavar="IMAGE", help="of any size and format")
 
     recipes = commands.add_parser("recipes", help="list the recipes, or show what differs between two")
-    recipes.set_defaults(command="recipes")
     recipes.add_argument("--diff", nargs=2, metavar=("OLD", "NEW"), help="the fields that changed")
     recipes.add_argument("--json", action="store_true", help="those of the list, every field, as one JSON list")
 
     record = commands.add_parser("record", help="make the runs that a plan asks for and the ledger lacks")
-    record.set_defaults(command="record")
     record.add_argument("plan", type=Path, metavar="PLAN.toml", help="rungs, seeds, dataset, scale and comparison")
     record.add_argument("--ledger", type=Path, metavar="FILE", help="where to add the runs (the plan's name, .jsonl); "
                         "what other .jsonl files of its folder hold is not run again")  # fmt: skip
@@ -109,28 +107,24 @@ def parser() -> argparse.ArgumentParser:
     _where(record)
 
     report = commands.add_parser("report", help="what the recorded runs show: tables, verdicts, plots")
-    report.set_defaults(command="report")
     report.add_argument("folder", type=Path, nargs="?", help="of plans and ledgers (the book's)")
     report.add_argument("--target", type=float, default=0.94, help="accuracy whose time is sought (%(default)s)")
     report.add_argument("--out", type=Path, metavar="FILE", help="write the report there instead")
     report.add_argument("--plots", type=Path, metavar="FOLDER", help="draw the plots there, as svg")
 
     check = commands.add_parser("check", help="validate recorded runs before they are shared")
-    check.set_defaults(command="check")
     check.add_argument("files", type=Path, nargs="+", metavar="FILE", help="ledgers (.jsonl)")
 
     shares = commands.add_parser("shares", help="measure where the time of each rung's training goes")
-    shares.set_defaults(command="shares")
     shares.add_argument("--scale", default="auto", help="full, small or smoke (%(default)s)")
     shares.add_argument("--steps", type=_positive, default=10, help="timed in each rung, medians taken (%(default)s)")
     shares.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
     _where(shares)
 
-    info = commands.add_parser("info", help="what this machine is and has, and what `auto` would choose")
-    info.set_defaults(command="info")
+    commands.add_parser("info", help="what this machine is and has, and what `auto` would choose")
 
     bench = commands.add_parser("bench", help="measure the speed of this machine and this package (minutes)")
-    bench.set_defaults(command="bench")
     bench.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
-    bench.add_argument("--repeats", type=int, default=5, help="of each side of each ratio, medians taken (%(default)s)")
+    bench.add_argument("--repeats", type=_repeats, default=5,
+                       help="of each side of each ratio, medians taken (%(default)s)")  # fmt: skip
     return top

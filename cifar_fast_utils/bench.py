@@ -24,7 +24,6 @@ from tqdm import tqdm
 
 from . import augment, host
 from .device import PRECISIONS, SCALES, choose_precision, device_name, keep_freed_memory
-from .lean import LeanNet
 from .network import build_network, run_flops, stages
 from .optimiser import build_optimiser
 from .recipe import Recipe, get
@@ -63,7 +62,6 @@ def a_step(
     device: torch.device = CPU,
     channels_last: bool = True,
     side: int = augment.SIZE,
-    frozen: int = 0,
     iterate_in: torch.dtype | None = None,
 ) -> Callable[[], object]:
     """One training step, forward, backward and optimiser, on a batch that is there already.
@@ -71,8 +69,6 @@ def a_step(
     Muon, where the recipe takes it, iterates in the images' dtype or in `iterate_in`.
     """
     network = build_network(recipe, width, precision).to(device)
-    if isinstance(network, LeanNet):
-        network.freeze(frozen)
     images = torch.randn(recipe.batch_size, 3, side, side, device=device).to(PRECISIONS[precision])
     if channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
@@ -119,22 +115,18 @@ def later_recipes(precision: str, repeats: int) -> dict[str, float]:
     kinds: dict[str, Callable[[], object]] = {"matmul": lambda: a @ b}
     parts = {name: stages(get(name), IMAGES // get(name).batch_size) for name in LATER}
     for name, scale in LATER.items():
-        for side, frozen, _ in parts[name]:
-            kinds[f"{name} {side} {frozen}"] = a_step(
-                get(name), precision, SCALES[scale].width, side=side, frozen=frozen
-            )
+        for side, _, _ in parts[name]:
+            kinds[f"{name} {side}"] = a_step(get(name), precision, SCALES[scale].width, side=side)
     last = list(LATER)[-1]
-    side, frozen, _ = parts[last][-1]
+    side = parts[last][-1][0]
     for dtype in MUON:
-        kinds[f"Muon in {dtype}"] = a_step(
-            get(last), precision, SCALES[LATER[last]].width, side=side, frozen=frozen, iterate_in=dtype
-        )
+        kinds[f"Muon in {dtype}"] = a_step(get(last), precision, SCALES[LATER[last]].width, side=side, iterate_in=dtype)
     seconds = median_seconds(kinds, repeats)
     in_bfloat16, in_float32 = (seconds[f"Muon in {dtype}"] for dtype in MUON)
     rate = 2 * 4096**3 / seconds["matmul"]
     figures: dict[str, float] = {"muon_bfloat16_cost": in_bfloat16 / in_float32}
     for name, scale in LATER.items():
-        took = sum(steps * seconds[f"{name} {side} {frozen}"] for side, frozen, steps in parts[name])
+        took = sum(steps * seconds[f"{name} {side}"] for side, _, steps in parts[name])
         flops = run_flops(get(name), SCALES[scale].width, IMAGES // get(name).batch_size)
         figures |= {f"{name}_gflops": flops / took / 1e9, f"{name}_share": flops / took / rate}
     return figures

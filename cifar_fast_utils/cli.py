@@ -185,16 +185,13 @@ def _info(chosen: argparse.Namespace) -> None:
 
 def _bench(chosen: argparse.Namespace) -> None:
     from .bench import bench
-    from .files import check_writable, whole
+    from .files import check_writable, write_json
 
-    if chosen.repeats < 5:
-        raise UserError(f"a median needs at least 5 repeats, not {chosen.repeats}")
     if chosen.json:
         check_writable(chosen.json)
     figures = bench(chosen.repeats)
     if chosen.json:
-        with whole(chosen.json) as temporary:
-            temporary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_json(chosen.json, figures)
 
 
 COMMANDS = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections import Counter
@@ -19,7 +18,7 @@ def record(chosen: argparse.Namespace) -> None:
     ledger = chosen.ledger or chosen.plan.with_suffix(".jsonl")
 
     from .data import load
-    from .device import SCALES
+    from .device import SCALES, unused_gpu
     from .experiment import Engine, Here, Job, carry_out, to_do, uncommitted, validation
     from .ledger import read_folder
     from .record import current_commit
@@ -28,10 +27,12 @@ def record(chosen: argparse.Namespace) -> None:
         print(f"cifar-fast: {chosen.plan} is not committed: a plan should be, before its runs", file=sys.stderr)
     if (current_commit() or "").endswith("+"):
         print("cifar-fast: the code has uncommitted changes, and the records will say so", file=sys.stderr)
+    if chosen.device == "auto" and (hint := unused_gpu()):
+        print(f"cifar-fast: {hint}", file=sys.stderr)
     dataset = load(chosen.data, quiet=chosen.quiet)
     if plan.search:
         dataset = validation(dataset)
-    job = Job(dataset, SCALES[plan.scale], chosen.device, chosen.precision, chosen.threads, plan.test_each_epoch)
+    job = Job(dataset, SCALES[plan.scale], chosen.device, chosen.precision, chosen.threads)
     engine: Engine = Here(job)
     if chosen.engine == "ray":
         from .ray_engine import OnRay
@@ -116,7 +117,7 @@ def shares(chosen: argparse.Namespace) -> None:
 
     from .data import load
     from .device import choose_device, choose_precision, choose_scale
-    from .files import check_writable, whole
+    from .files import check_writable, write_json
     from .shares import measure, shares_table
 
     if chosen.json:
@@ -128,5 +129,4 @@ def shares(chosen: argparse.Namespace) -> None:
     figures = measure(load(chosen.data, quiet=chosen.quiet), scale, device, precision, chosen.steps, not chosen.quiet)
     print(shares_table(figures))
     if chosen.json:
-        with whole(chosen.json) as temporary:
-            temporary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_json(chosen.json, figures)

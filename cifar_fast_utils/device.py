@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from .errors import UserError
 
 DEVICE_VARIABLE = "CIFAR_FAST_DEVICE"
+PRECISION_VARIABLE = "CIFAR_FAST_PRECISION"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -56,8 +58,23 @@ def choose_device(name: str = "auto") -> torch.device:
         raise UserError(f"no device is called '{name}': take auto, {', '.join(sorted(has))}")
     if not has[name]:
         there = ", ".join(kind for kind in has if has[kind])
-        raise UserError(f"this machine has no '{name}' device that PyTorch {torch.__version__} can use, only {there}")
+        why = f": {reason}" if name == "cuda" and (reason := unused_gpu()) else ""
+        raise UserError(
+            f"this machine has no '{name}' device that PyTorch {torch.__version__} can use, only {there}{why}"
+        )
     return torch.device(name)
+
+
+def unused_gpu() -> str:
+    """Where there is a driver for NVIDIA's GPUs and PyTorch can use none of them: what to do. Else nothing."""
+    if torch.cuda.is_available() or not shutil.which("nvidia-smi"):
+        return ""
+    if torch.version.cuda is None:
+        return "there is a driver for a GPU, but this PyTorch is for processors alone: install one for CUDA"
+    return (
+        f"there is a driver for a GPU, but this PyTorch, for CUDA {torch.version.cuda}, can use none: `nvidia-smi` "
+        "tells the newest CUDA that the driver knows; update the driver, or install a PyTorch for that"
+    )
 
 
 def instruction_sets() -> set[str]:
@@ -104,7 +121,12 @@ def bfloat16_pays() -> bool:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """`auto`, `float32`, `bfloat16` or `float16`. Raises `UserError` where the device lacks it."""
+    """`auto`, `float32`, `bfloat16` or `float16`; `auto` is what CIFAR_FAST_PRECISION says, else the fastest.
+
+    Raises `UserError` where the device lacks it.
+    """
+    if name == "auto":
+        name = os.environ.get(PRECISION_VARIABLE) or name
     if name != "auto" and name not in PRECISIONS:
         raise UserError(f"no precision is called '{name}': take auto, {', '.join(PRECISIONS)}")
     there = precisions(device)

@@ -16,6 +16,7 @@ def out_of_memory(error: BaseException) -> str | None:
         return "the GPU"
     if "out of shared memory" in str(error) or "shared memory(shm)" in str(error):  # a DataLoader's workers
         return "/dev/shm (`docker run --shm-size` enlarges it)"
-    said = ("can't allocate memory", "not enough memory", "MPS backend out of memory")  # Linux, Windows, Apple's GPUs
+    # Linux, Windows and its worker processes, Apple's GPUs
+    said = ("can't allocate memory", "not enough memory", "error code: <1455>", "MPS backend out of memory")
     here = isinstance(error, MemoryError) or any(words in str(error) for words in said)
     return "this machine" if here else None

@@ -45,7 +45,7 @@ class Rung:
         key = "tta_accuracy" if self.recipe.tta else "accuracy"
         return [100 * record[key] for record in self.records]
 
-    @property
+    @cached_property
     def by_seed(self) -> dict[int, float]:
         """The points of each seed's run."""
         return {record["seed"]: points for record, points in zip(self.records, self.points, strict=True)}
@@ -55,12 +55,12 @@ class Rung:
         """The same without TTA."""
         return [100 * record["accuracy"] for record in self.records]
 
-    @property
+    @cached_property
     def interval(self) -> Interval:
         """Mean accuracy in points with its 95% interval."""
         return interval(self.points)
 
-    @property
+    @cached_property
     def threads(self) -> int:
         """The number of threads that most of the timed runs had: the one whose seconds are given."""
         return Counter(int(record["threads"]) for record in self.timed or self.records).most_common(1)[0][0]

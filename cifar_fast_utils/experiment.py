@@ -14,8 +14,9 @@ import torch
 from tqdm import tqdm
 
 from .data import Dataset, make_dataset
-from .device import SCALES, Scale, choose_device, choose_precision, device_name
+from .device import SCALES, Scale, choose_device, choose_precision, cores_of, device_name
 from .errors import UserError, out_of_memory
+from .evaluate import BATCH
 from .ledger import Record, Setting, append, check_appendable, read_folder, setting_of
 from .plan import VALIDATION, Plan, missing
 from .recipe import Recipe, with_epochs
@@ -54,7 +55,6 @@ class Job:
     device: str = "auto"
     precision: str = "auto"
     threads: int | None = None
-    test_each_epoch: bool = False
 
     def __call__(self, recipe: Recipe, seed: int, tick: Tick = lambda epochs: None) -> Record:
         """Train, and give the run's record. Raises `UserError` also where memory is full."""
@@ -74,7 +74,7 @@ class Job:
                 device=self.device,
                 precision=self.precision,
                 seed=seed,
-                test_each_epoch=self.test_each_epoch,
+                test_each_epoch=False,
                 progress=False,
                 on_epoch=on_epoch,
             )
@@ -87,9 +87,10 @@ class Job:
         return to_record(run, commit)
 
     def warm_up(self, recipe: Recipe) -> None:
-        """A few steps, thrown away: enough to have all imported, kernels chosen and memory pools filled."""
-        at_any_length = replace(self, scale=replace(self.scale, epochs=None))
-        at_any_length(replace(with_epochs(recipe, recipe.epochs / 1000), name="warm-up"), 0)
+        """A step or a few and a test of one batch, thrown away: all imported, kernels chosen, memory pools filled."""
+        n = self.scale.train_images or len(self.dataset.train_labels)
+        short = replace(self, scale=replace(self.scale, epochs=None, train_images=n, test_images=BATCH))
+        short(replace(with_epochs(recipe, recipe.epochs / 1000), name="warm-up"), 0)
 
     def setting(self) -> Setting:
         """What the records will say of where they were made, when asked on the machine that makes them."""
@@ -139,8 +140,10 @@ class Here:
 def to_do(plan: Plan, dataset: Dataset, records: list[Record], setting: Setting) -> Work:
     """The plan's runs, as they are trained at its scale, that no record of this setting holds yet.
 
-    Raises `UserError` if the dataset is not the plan's.
+    Raises `UserError` if the dataset is not the plan's, or the plan is for a GPU and the setting is none.
     """
+    if plan.gpu and cores_of(setting.device) is not None:
+        raise UserError(f"the plan is for a GPU, and its runs would be made on {setting.device}")
     if dataset.name != plan.dataset:
         raise UserError(f"the plan is for '{plan.dataset}', but the images found are '{dataset.name}': see --data")
     scale = SCALES[plan.scale]
@@ -162,6 +165,8 @@ def carry_out(plan: Plan, ledger: Path, dataset: Dataset, engine: Engine, progre
     work = to_do(plan, dataset, records, setting)
     if not work:
         return 0
+    if progress:
+        print(f"{len(work)} runs, {plan.scale} scale, on {setting.device} in {setting.precision}", file=sys.stderr)
     every = 0.2 if sys.stderr.isatty() else 60.0
     epochs = sum(recipe.epochs for recipe, _ in work)
     with tqdm(total=round(epochs, 3), unit="epoch", disable=not progress, mininterval=every) as bar:

@@ -14,6 +14,8 @@ from .errors import UserError
 
 Knots = tuple[tuple[float, float], ...]
 FROM_0 = ("weight_decay", "ema_every", "lookahead_every", "muon_factor", "whiten_bias_epochs")
+FROM_AN_EPOCH = {"sides": int, "hardest": float, "frozen": int, "resting": int}
+"""The fields of pairs (epoch, what holds from then on), with its kind."""
 SHARES = ("label_smoothing", "ema_momentum", "norm_momentum", "muon_momentum", "jitter", "self_distillation")
 
 
@@ -116,7 +118,7 @@ class Recipe:
                 raise UserError(f"recipe '{self.name}': {name} is {what}, not {value!r}")
             if kind in (int, float):
                 object.__setattr__(self, name, kind(value))
-        for name, kind in {"knots": float, "hardest": float, "sides": int, "frozen": int, "resting": int}.items():
+        for name, kind in {"knots": float, **FROM_AN_EPOCH}.items():
             object.__setattr__(self, name, tuple((float(epoch), kind(what)) for epoch, what in getattr(self, name)))
         object.__setattr__(self, "widths", tuple(map(int, self.widths)))
         epochs = [epoch for epoch, _ in self.knots]
@@ -168,7 +170,7 @@ class Recipe:
                     changes[:1] != [0] or changes != sorted(set(changes)) or any(e != round(e) for e in changes),
                     f"the epochs of {what} must be whole numbers that rise from 0: {changes}",
                 )
-                for what in ("sides", "hardest", "frozen", "resting")
+                for what in FROM_AN_EPOCH
                 for changes in [[epoch for epoch, _ in getattr(self, what)]]
             ),
             (any(not 0 < share <= 1 for share in shares), f"the hardest are a share from 0 to 1: {shares}"),
@@ -210,7 +212,7 @@ class Recipe:
         """Whether a training keeps account of what the network said when it last saw each image."""
         return self.self_distillation > 0 or any(share < 1 for _, share in self.hardest)
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """Twelve hex digits that change with any field but the name; a later one counts only where it is used."""
         content = {

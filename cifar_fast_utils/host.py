@@ -8,6 +8,7 @@ Notebook 00.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 
 import torch
@@ -17,8 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 from .augment import SIZE
 from .recipe import Recipe
 
-WORKERS = min(8, os.cpu_count() or 1)
-"""More than that a GPU has no use for."""
+WORKERS = min(8 if sys.platform == "linux" else 4, os.cpu_count() or 1)
+"""More than eight a GPU has no use for. Elsewhere each is a Python of its own, with all that it imports."""
 
 
 class _Images(Dataset[tuple[Tensor, Tensor]]):

@@ -39,7 +39,7 @@ def both_signs(images: Tensor) -> Tensor:
 
 
 class LeanNet(nn.Module):
-    """The network: normalised images (b, 3, 32, 32) → logits (b, 10) in float32.
+    """The network: normalised images (b, 3, side, side) → logits (b, 10) in float32.
 
     `width` is the unit of the recipe's `widths`, 64 in the source. `filters`, (24, 3, 2, 2), are the whitening
     convolution's (see `both_signs`); its bias starts at 0 and is trained.

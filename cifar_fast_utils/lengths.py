@@ -10,11 +10,12 @@ from dataclasses import asdict
 
 from .evidence import Rung
 from .evidence import rungs as rungs_of
+from .fields import FROM_AN_EPOCH
 from .ledger import Record
 from .recipe import Recipe
 from .tables import markdown, unless_nan
 
-SCALED = ("name", "epochs", "knots", "sides", "hardest", "frozen", "resting", "whiten_bias_epochs")
+SCALED = ("name", "epochs", "knots", "whiten_bias_epochs", *FROM_AN_EPOCH)
 """Fields that another length changes."""
 
 

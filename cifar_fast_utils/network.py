@@ -1,4 +1,4 @@
-"""ResNet-9, built from a recipe.
+"""ResNet-9, and the choice between it and the lean network, built from a recipe; their FLOPs.
 
     prep     conv 3→64                                              32 × 32
     layer1   conv 64→128, pool, then a residual block of two convs  16 × 16
@@ -23,11 +23,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from .augment import SIZE
+from .augment import SIZE, normalise
 from .layers import CLASSES, Conv
 from .layers import ConvBlock as ConvBlock
-from .lean import LeanNet
+from .lean import IMAGES as LEAN_IMAGES
+from .lean import LeanNet, both_signs
 from .recipe import Recipe, at, untrained
+from .whitening import IMAGES, patch_covariance, whitening_filters
 
 
 class Residual(nn.Module):
@@ -81,6 +83,15 @@ Network = ResNet9 | LeanNet
 def new_network(recipe: Recipe, width: int, filters: Tensor | None = None) -> Network:
     """The recipe's network, fresh, in float32; `filters` are those of its whitening convolution, if it has one."""
     return (LeanNet if recipe.network == "lean" else ResNet9)(recipe, width, filters)
+
+
+def whitening_layer(recipe: Recipe, images: Tensor) -> Tensor | None:
+    """The whitening filters of uint8 training images (n, 32, 32, 3), or None if the recipe does not whiten."""
+    if not recipe.whiten:
+        return None
+    if recipe.network == "lean":
+        return both_signs(normalise(images[:LEAN_IMAGES]).permute(0, 3, 1, 2))
+    return whitening_filters(patch_covariance(normalise(images[:IMAGES]).permute(0, 3, 1, 2)))
 
 
 def build_network(recipe: Recipe, width: int, precision: str, filters: Tensor | None = None) -> Network:

@@ -6,8 +6,10 @@ hardly at all, which is how the tests run it. `CIFAR_FAST_SCALE` sets the scale 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -19,12 +21,20 @@ import torch
 from IPython.display import Markdown, display
 from tqdm import tqdm
 
-from . import __version__
 from .bench import a_step
 from .beside import beside
 from .data import Dataset, load
-from .device import Scale, choose_device, choose_precision, choose_scale, device_name, keep_freed_memory
+from .device import (
+    Scale,
+    choose_device,
+    choose_precision,
+    choose_scale,
+    device_name,
+    keep_freed_memory,
+    unused_gpu,
+)
 from .errors import UserError
+from .experiment import Job
 from .files import stamp
 from .ledger import Damaged, Record, Setting, read_folder
 from .ledger import results_folder as results_folder
@@ -85,6 +95,8 @@ class Lesson:
                 f"This takes about {expected:.0f} minutes here. To see it work in a minute, interrupt it, and start "
                 f"the notebook with {SCALE_VARIABLE}=smoke, or `start(…, scale='smoke')`."
             )
+        with contextlib.suppress(UserError):  # the run itself will say it
+            Job(self.dataset, self.scale, self.device.type, self.precision).warm_up(next(iter(recipes.values())))
         runs = {
             name: train(recipe, self.dataset, scale=self.scale, device=self.device.type, precision=self.precision,
                         seed=seed, test_each_epoch=False)
@@ -98,16 +110,11 @@ class Lesson:
         display(Markdown(beside(to_record(run, None), recorded())))
 
 
-def start(*names: str, scale: str | None = None, needs: str = "0.1") -> Lesson:
+def start(*names: str, scale: str | None = None) -> Lesson:
     """Find the device, the data and the scale, and say so in a line, with the minutes that the lesson's runs take.
 
-    `names` are the recipes that the notebook trains. Raises `UserError` where the package is too old for the notebook.
+    `names` are the recipes that the notebook trains.
     """
-    if tuple(map(int, __version__.split(".")[:2])) < tuple(map(int, needs.split("."))):
-        raise UserError(
-            f"this notebook needs cifar-fast-utils {needs} or newer, and {__version__} is installed: run its first "
-            "cell's pip line with --upgrade, then restart the kernel"
-        )
     keep_freed_memory()
     with tqdm(total=3, desc="device, images, a few steps for their speed", leave=False) as bar:
         device = choose_device()
@@ -134,6 +141,10 @@ def start(*names: str, scale: str | None = None, needs: str = "0.1") -> Lesson:
         + (f"; about {max(minutes, 0.1):.2g} minutes of training" if names else ""),
         AFTER_A_RESET,
     ]
+    if device.type == "cpu" and "google.colab" in sys.modules:
+        lines.append("No GPU: Runtime → Change runtime type → T4 GPU, then run all cells again.")
+    elif hint := unused_gpu():
+        lines += textwrap.wrap(f"No GPU: {hint}.", 90)
     display({"text/plain": "\n".join(lines), MIME: facts}, raw=True)
     return lesson
 

@@ -183,6 +183,8 @@ def settle(optimiser: torch.optim.Optimizer | WithMuon, recipe: Recipe, epoch: f
     """
     rate = rate_at(recipe, epoch)
     for group in optimiser.param_groups:
+        if group["end"] == recipe.epochs:  # never frozen: its rate is the schedule's, to the last bit
+            continue
         if rate == 0 or group["end"] == 0:  # over, or frozen from the start, as in a recipe cut short
             group["fall"] = 0.0
         else:

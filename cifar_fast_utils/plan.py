@@ -71,8 +71,6 @@ class Plan(BaseModel):
     """Or a rung whose mean, less `worth`, they are tested to reach."""
     gpu: bool = False
     """Asked of a GPU alone: a CPU's runs of the same recipes are no answer."""
-    test_each_epoch: bool = False
-    """Fill `test_accuracy` in the history; it is off the clocks, but takes its time."""
 
     @property
     def search(self) -> bool:

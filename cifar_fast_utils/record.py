@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 
 from . import __version__
-from .files import whole
+from .files import write_json
 from .run import Run
 
 
@@ -66,5 +65,4 @@ def current_commit() -> str | None:
 
 def write_record(run: Run, commit: str | None, path: Path) -> None:
     """Write the run's record, whole or not at all. Raises `UserError` where the file cannot be written."""
-    with whole(path) as temporary:
-        temporary.write_text(json.dumps(to_record(run, commit), indent=2) + "\n", encoding="utf-8")
+    write_json(path, to_record(run, commit))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from .fields import Recipe
+from .fields import FROM_AN_EPOCH, Recipe
 
 What = TypeVar("What", int, float)
 
@@ -14,14 +14,12 @@ def with_epochs(recipe: Recipe, epochs: float) -> Recipe:
     """The recipe stretched to another length, its schedules with it; named `NAME@EPOCHS`. Raises `UserError` if ≤ 0."""
     factor = epochs / recipe.epochs  # first, so that half an epoch comes out exact
     stretched = replace(recipe, name=f"{recipe.name}@{epochs:g}", epochs=epochs)  # refuses what is no length
+    steps: dict[str, Any] = {name: _stretched(getattr(recipe, name), factor) for name in FROM_AN_EPOCH}
     return replace(
         stretched,
         knots=tuple((epoch * factor, rate) for epoch, rate in recipe.knots),
-        sides=_stretched(recipe.sides, factor),
-        hardest=_stretched(recipe.hardest, factor),
-        frozen=_stretched(recipe.frozen, factor),
-        resting=_stretched(recipe.resting, factor),
         whiten_bias_epochs=recipe.whiten_bias_epochs * factor,
+        **steps,
     )
 
 

@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from scipy import stats
 
 LEVEL = 0.05
@@ -107,7 +106,7 @@ def p_at_least(values: Sequence[float], target: float) -> float:
     """
     if len(values) < 2:
         return math.nan
-    if np.ptp(values) == 0:
+    if min(values) == max(values):
         return float(values[0] <= target)
     return float(stats.ttest_1samp(values, target, alternative="greater").pvalue)
 

@@ -36,13 +36,13 @@ def patch_covariance(images: Tensor, size: int = 3) -> Tensor:
     return total / (count - 1)
 
 
-def eigenpatches(covariance: Tensor, channels: int = 3) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (d,), largest first, and eigenvectors as patches (d, channels, size, size) of a covariance (d, d)."""
+def eigenpatches(covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (d,), largest first, and eigenvectors as patches (d, 3, size, size) of a covariance (d, d)."""
     on = covariance.device
     where = covariance.cpu() if on.type == "mps" else covariance  # older versions of PyTorch have no eigh there
     values, vectors = (part.to(on) for part in torch.linalg.eigh(where))
-    size = round((len(values) // channels) ** 0.5)
-    return values.flip(0), vectors.T.flip(0).reshape(-1, channels, size, size)
+    size = round((len(values) // 3) ** 0.5)
+    return values.flip(0), vectors.T.flip(0).reshape(-1, 3, size, size)
 
 
 def whitening_filters(covariance: Tensor, eps: float = EPS) -> Tensor:

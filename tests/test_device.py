@@ -2,15 +2,14 @@ import io
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from cifar_fast_utils import device as d
 from cifar_fast_utils.errors import UserError
@@ -112,22 +111,37 @@ def test_amds_gpus_are_told_apart_by_name(monkeypatch: pytest.MonkeyPatch, name:
     assert d.choose_precision("auto", torch.device("cuda")) == auto
 
 
-def test_auto_precision_is_not_slower_than_float32_here() -> None:
-    dtype = d.PRECISIONS[d.choose_precision("auto", CPU)]
-    if dtype == torch.float32:
-        return  # nothing faster was promised
+def test_the_environment_may_choose_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(d, "precisions", lambda device: ["bfloat16", "float32"])
+    monkeypatch.setattr(d, "bfloat16_pays", lambda: True)
+    assert d.choose_precision("auto", CPU) == "bfloat16"
+    monkeypatch.setenv("CIFAR_FAST_PRECISION", "float32")
+    assert d.choose_precision("auto", CPU) == "float32"
+    assert d.choose_precision("bfloat16", CPU) == "bfloat16"  # asked for by name, the setting does not count
+    monkeypatch.setenv("CIFAR_FAST_PRECISION", "float64")
+    with pytest.raises(UserError, match="no precision is called 'float64'"):
+        d.choose_precision("auto", CPU)
 
-    def seconds(kind: torch.dtype) -> float:
-        x, w = torch.randn(64, 64, 32, 32).to(kind), torch.randn(128, 64, 3, 3).to(kind)
-        x = x.contiguous(memory_format=torch.channels_last)
-        times = []
-        for _ in range(7):
-            start = time.perf_counter()
-            F.conv2d(x, w, padding=1)
-            times.append(time.perf_counter() - start)
-        return min(times)
 
-    assert seconds(dtype) < seconds(torch.float32)
+@pytest.mark.parametrize(
+    ("driver", "usable", "made_for", "said"),
+    [
+        ("/usr/bin/nvidia-smi", False, "13.2", "for CUDA 13.2, can use none: `nvidia-smi` tells the newest CUDA"),
+        ("/usr/bin/nvidia-smi", False, None, "this PyTorch is for processors alone"),
+        ("/usr/bin/nvidia-smi", True, "13.2", ""),
+        (None, False, "13.2", ""),
+    ],
+)
+def test_a_gpu_that_cannot_be_used_is_noticed(
+    driver: str | None, usable: bool, made_for: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: driver)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: usable)
+    monkeypatch.setattr(torch.version, "cuda", made_for)
+    assert (said in d.unused_gpu()) if said else d.unused_gpu() == ""
+    if said:
+        with pytest.raises(UserError, match=r"this machine has no 'cuda' device .*: there is a driver for a GPU"):
+            d.choose_device("cuda")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux says of the processor")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from servers import write_parquet
 
-from cifar_fast_utils import cli, device, experiment, train
+from cifar_fast_utils import cli, device, experiment, loop, train
 from cifar_fast_utils.data import Dataset
 from cifar_fast_utils.device import Scale
 from cifar_fast_utils.errors import UserError
@@ -62,6 +62,24 @@ def names(path: Path) -> list[tuple[str, int]]:
     records, damaged = read([path])
     assert damaged == []
     return [(one["recipe"]["name"], one["seed"]) for one in records]
+
+
+def test_it_says_first_where_the_runs_are_made(plan: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["record", str(plan), "--data", str(folder), "--device", "cpu", "--precision", "float32"]
+    assert cli.main(command) == 0
+    said = capsys.readouterr().err
+    assert f"4 runs, smoke scale, on {device.device_name(torch.device('cpu'))} in float32\n" in said
+
+
+def test_a_plan_for_a_gpu_is_not_carried_out_without_one(
+    plan: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan.write_text(f"gpu = true\n{plan.read_text()}")
+    for more in ([], ["--list"]):
+        command = ["record", str(plan), "--data", str(folder), "--device", "cpu", "--quiet", *more]
+        assert cli.main(command) == 2
+        assert "the plan is for a GPU, and its runs would be made on " in capsys.readouterr().err
+    assert not plan.with_suffix(".jsonl").exists()
 
 
 def test_the_shell_makes_a_plans_runs_once(
@@ -169,7 +187,7 @@ def test_ctrl_c_within_a_run_ends_the_command_in_one_line(
 
     command = ["record", str(plan), "--data", str(folder), "--device", "cpu", "--quiet"]
     monkeypatch.setattr(experiment.Job, "warm_up", lambda *_: None)
-    monkeypatch.setattr(train, "check_finite", pressed)  # of an epoch's end
+    monkeypatch.setattr(loop, "check_finite", pressed)  # of an epoch's end
     assert cli.main(command) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "cifar-fast: stopped"
     assert not (tmp_path / "plan.jsonl").exists()

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from cifar_fast_utils import augment
+from cifar_fast_utils import augment, loop
 from cifar_fast_utils import optimiser as optimiser_module
 from cifar_fast_utils import train as module
 from cifar_fast_utils.data import Dataset
@@ -179,7 +179,7 @@ def test_a_run_ends_at_the_slow_copy(tiny: Dataset, monkeypatch: pytest.MonkeyPa
             kept.append(keep)
             super().update(network, keep)
 
-    monkeypatch.setattr(module, "Lookahead", Watched)
+    monkeypatch.setattr(loop, "Lookahead", Watched)
     recipe = replace(with_epochs(AIRBENCH, 5.5), batch_size=512)  # 11 steps
     train(recipe, tiny, scale=Scale("narrow", 4), progress=False)
     assert kept == [lookahead_keep(5 / 11), lookahead_keep(10 / 11), 1.0]
@@ -223,7 +223,7 @@ def test_sides_change_at_their_epochs_whatever_share_a_pass_takes(
         seen.append(arguments[5].shape[-1])
         return plain(*arguments)
 
-    monkeypatch.setattr(module, "training_step", looking)
+    monkeypatch.setattr(loop, "training_step", looking)
     recipe = replace(with_epochs(AIRBENCH, 4), batch_size=128, ghost_groups=1)  # eight steps an epoch
     recipe = replace(recipe, hardest=((0, 1.0), (1, 0.6)), sides=((0, 16), (2, 20), (3, 24)))  # five steps a pass
     train(recipe, tiny, scale=Scale("narrow", width=4), progress=False, test_each_epoch=False)
@@ -349,7 +349,7 @@ def test_the_sides_of_a_recipe_are_trained_on_and_counted(tiny: Dataset, monkeyp
         seen.append(tuple(images.shape[1:]))
         return step(network, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "training_step", watched)
+    monkeypatch.setattr(loop, "training_step", watched)
     recipe = replace(with_epochs(AIRBENCH, 3), batch_size=512, sides=((0, 16), (1, 24), (2, 32)))  # 2 steps an epoch
     run = train(recipe, tiny, scale=Scale("narrow", 4), progress=False)
     assert seen == [(3, side, side) for side in (16, 16, 24, 24, 32, 32)]
@@ -429,7 +429,7 @@ def test_frozen_blocks_stay_as_they_are_and_have_settled_by_then(
         rates.append([group["lr"] for group in optimiser.muon.param_groups])
         return result
 
-    monkeypatch.setattr(module, "training_step", watched)
+    monkeypatch.setattr(loop, "training_step", watched)
     recipe = replace(get("muon"), batch_size=512, whiten_bias_epochs=1)
     recipe = replace(with_epochs(recipe, 4), frozen=((0, 0), (2, 1), (3, 2)))  # 2 steps an epoch
     run = train(recipe, tiny, scale=Scale("narrow", 4), progress=False)
@@ -457,7 +457,7 @@ def test_resting_blocks_move_at_every_other_step(tiny: Dataset, monkeypatch: pyt
         states.append({name: value.detach().clone() for name, value in network.named_parameters()})
         return result
 
-    monkeypatch.setattr(module, "training_step", watched)
+    monkeypatch.setattr(loop, "training_step", watched)
     recipe = replace(with_epochs(AIRBENCH, 3), batch_size=512, resting=((0, 0), (1, 2), (2, 1)))  # 2 steps an epoch
     run = train(recipe, tiny, scale=Scale("narrow", 4), progress=False)
     trained = [name for name in states[0] if not name.endswith("norm.weight") and name != "whiten.weight"]
@@ -483,7 +483,7 @@ def test_a_recipe_cut_so_short_that_a_block_is_frozen_from_the_start(tiny: Datas
 
 def test_nothing_frozen_is_nothing_changed() -> None:
     optimiser = build_optimiser(new_network(MUON, 4), MUON)
-    for epoch in (0.1, 5.0, 9.9):
+    for epoch in (step * MUON.epochs / 777 for step in range(1, 778)):
         rates = []
         for settled in (False, True):
             if settled:
@@ -521,7 +521,7 @@ def test_self_distillation_changes_the_targets_and_the_targets_alone(
         targets.append(rest[5])
         return step(network, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "training_step", watched)
+    monkeypatch.setattr(loop, "training_step", watched)
     recipe = replace(with_epochs(get("muon"), 2), batch_size=512, self_distillation=0.5)
     run = train(recipe, tiny, scale=Scale("narrow", 4), progress=False)
     assert [tuple(target.shape) for target in targets] == [(512, 10)] * 4

@@ -10,7 +10,6 @@ from records import record
 from cifar_fast_utils import notebook
 from cifar_fast_utils.data import Dataset
 from cifar_fast_utils.device import SCALES, Scale
-from cifar_fast_utils.errors import UserError
 from cifar_fast_utils.ledger import append
 from cifar_fast_utils.notebook import Lesson
 from cifar_fast_utils.recipe import get
@@ -87,8 +86,6 @@ def test_start_says_where_it_is_and_leaves_its_provenance(
     output = {"data": {"text/plain": "", notebook.MIME: {"dataset": "noise"}}}
     assert notebook.provenance([{"text": "hello"}, output]) == {"dataset": "noise"}
     assert notebook.provenance([]) is None
-    with pytest.raises(UserError, match=r"needs cifar-fast-utils 99\.0 or newer.*restart the kernel"):
-        notebook.start(needs="99.0")
 
 
 def test_the_evidence_of_a_rung_is_the_plans_table_with_the_rung_before(
