@@ -114,6 +114,7 @@ def later_recipes(precision: str, repeats: int) -> dict[str, float]:
     a, b = (torch.randn(4096, 4096).to(PRECISIONS[precision]) for _ in range(2))
     kinds: dict[str, Callable[[], object]] = {"matmul": lambda: a @ b}
     parts = {name: stages(get(name), IMAGES // get(name).batch_size) for name in LATER}
+    assert not any(frozen for kinds_of in parts.values() for _, frozen, _ in kinds_of)  # nor is it in what is timed
     for name, scale in LATER.items():
         for side, _, _ in parts[name]:
             kinds[f"{name} {side}"] = a_step(get(name), precision, SCALES[scale].width, side=side)

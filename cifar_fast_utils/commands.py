@@ -17,9 +17,11 @@ def record(chosen: argparse.Namespace) -> None:
     plan = read_plan(chosen.plan)
     ledger = chosen.ledger or chosen.plan.with_suffix(".jsonl")
 
+    import torch
+
     from .data import load
-    from .device import SCALES, unused_gpu
-    from .experiment import Engine, Here, Job, carry_out, to_do, uncommitted, validation
+    from .device import SCALES, choose_device, choose_precision, device_name, unused_gpu
+    from .experiment import Engine, Here, Job, carry_out, check_gpu, to_do, uncommitted, validation
     from .ledger import read_folder
     from .record import current_commit
 
@@ -27,8 +29,16 @@ def record(chosen: argparse.Namespace) -> None:
         print(f"cifar-fast: {chosen.plan} is not committed: a plan should be, before its runs", file=sys.stderr)
     if (current_commit() or "").endswith("+"):
         print("cifar-fast: the code has uncommitted changes, and the records will say so", file=sys.stderr)
-    if chosen.device == "auto" and (hint := unused_gpu()):
-        print(f"cifar-fast: {hint}", file=sys.stderr)
+    if chosen.engine == "here":  # before a download, and hours of the wrong device
+        if chosen.threads is not None:  # and before bfloat16 is tried, for the answer is kept
+            torch.set_num_threads(chosen.threads)
+        device = choose_device(chosen.device)
+        precision = choose_precision(chosen.precision, device)
+        if device.type == "cpu" and chosen.device == "auto" and (hint := unused_gpu()):
+            print(f"cifar-fast: {hint}", file=sys.stderr)
+        check_gpu(plan, device_name(device))
+        if not chosen.quiet:
+            print(f"{plan.scale} scale on {device_name(device)} in {precision}", file=sys.stderr)
     dataset = load(chosen.data, quiet=chosen.quiet)
     if plan.search:
         dataset = validation(dataset)

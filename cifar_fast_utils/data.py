@@ -32,7 +32,7 @@ from .files import stamp
 KEYWORDS = ("auto", "cifar10", "synthetic")
 DATA_VARIABLE = "CIFAR_FAST_DATA"
 CACHE_VARIABLE = "CIFAR_FAST_CACHE"
-CIFAR10_FILE = "cifar10.safetensors"
+CIFAR10_FILE = "cifar10-ordered.safetensors"  # `sources.one_order`
 LOCAL = Path("data", sources.BATCHES)  # where torchvision's own examples put it
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
@@ -109,7 +109,8 @@ def load(source: str = "auto", *, quiet: bool = False) -> Dataset:
     - `auto`: what CIFAR_FAST_DATA says; else CIFAR-10 from the cache, from `data/`, or downloaded; else, under a
       banner, `synthetic`.
 
-    CIFAR-10's images come in one order, wherever they are from (`sources.one_order`), and so with one digest.
+    CIFAR-10's images come in one order (`sources.one_order`), and so with one digest, wherever they are from; parquet
+    files in a folder of another name go by that name and keep their order.
     `quiet` hides the progress bars; warnings go to stderr all the same. Raises `UserError` where the user must act.
     """
     store = cache_folder()
@@ -171,18 +172,18 @@ def _folder(source: str, store: Path, quiet: bool) -> Dataset:
     if not os.path.isdir(given):
         raise UserError(f"{given}: expected a folder that holds the dataset, found a file")
     folder = Path(given).resolve()
-    folder = folder.parent if folder.name == sources.BATCHES else folder
+    folder = folder.parent if folder.name in (sources.BATCHES, "plain_text") else folder
     batches = folder / sources.BATCHES
     if torchvision := os.path.isdir(batches):
         name, files, read = "cifar10", sorted(batches.glob("*")), partial(sources.read_torchvision, folder)
     else:
         train, test = sources.parquet_files(folder)
         name, files, read = folder.name, train + test, partial(sources.read_parquet, folder, quiet)
-    file = store / f"folder-{stamp(folder, files)}.safetensors"
+    file = store / f"{'ordered' if name == 'cifar10' else 'folder'}-{stamp(folder, files)}.safetensors"
 
     def make() -> Dataset:
         arrays = read()
-        if torchvision or (name == "cifar10" and synthetic.coloured_as_cifar10(arrays[0])):
+        if torchvision or (name == "cifar10" and sources.coloured_as_cifar10(arrays[0])):
             return _cifar10(arrays)
         return make_dataset(f"{name}-lookalike" if name in KEYWORDS else name, sources.CIFAR10_CLASSES, *arrays)
 

@@ -29,7 +29,7 @@ class Scale:
 
     name: str
     width: int
-    """Channels after the prep convolution."""
+    """Channels after the ResNet-9's prep convolution; the unit of the lean network's `widths`."""
     train_images: int | None = None
     test_images: int | None = None
     epochs: float | None = None
@@ -66,8 +66,13 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def unused_gpu() -> str:
-    """Where there is a driver for NVIDIA's GPUs and PyTorch can use none of them: what to do. Else nothing."""
-    if torch.cuda.is_available() or not shutil.which("nvidia-smi"):
+    """Where there is a driver for NVIDIA's GPUs and PyTorch can use none of them: what to do. Else nothing.
+
+    Nothing either where CUDA_VISIBLE_DEVICES hides them or CIFAR_FAST_DEVICE asks for something else.
+    """
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    unwanted = os.environ.get(DEVICE_VARIABLE) not in (None, "", "auto", "cuda")
+    if torch.cuda.is_available() or hidden or unwanted or not shutil.which("nvidia-smi"):
         return ""
     if torch.version.cuda is None:
         return "there is a driver for a GPU, but this PyTorch is for processors alone: install one for CUDA"
@@ -125,13 +130,15 @@ def choose_precision(name: str, device: torch.device) -> str:
 
     Raises `UserError` where the device lacks it.
     """
-    if name == "auto":
-        name = os.environ.get(PRECISION_VARIABLE) or name
+    setting = os.environ.get(PRECISION_VARIABLE)
+    said = ""
+    if name == "auto" and setting:
+        name, said = setting, f"{PRECISION_VARIABLE}: "
     if name != "auto" and name not in PRECISIONS:
-        raise UserError(f"no precision is called '{name}': take auto, {', '.join(PRECISIONS)}")
+        raise UserError(f"{said}no precision is called '{name}': take auto, {', '.join(PRECISIONS)}")
     there = precisions(device)
     if name != "auto" and name not in there:
-        raise UserError(f"this machine's {device.type} has no fast {name}, only {', '.join(there)}: leave it at auto")
+        raise UserError(f"{said}this machine's {device.type} has no fast {name}, only {', '.join(there)}: take auto")
     if name == "auto":
         return "float32" if device.type == "cpu" and "bfloat16" in there and not bfloat16_pays() else there[0]
     return name

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import torch.hub
 
 from .errors import UserError
-from .sources import Arrays, one_line, read_parquet, read_torchvision
+from .sources import Arrays, coloured_as_cifar10, one_line, read_parquet, read_torchvision
 
 HUB = "https://huggingface.co/datasets/uoft-cs/cifar10/resolve/main/plain_text/"
 HUB_FILES = ("train-00000-of-00001.parquet", "test-00000-of-00001.parquet")
@@ -78,6 +78,8 @@ def _from_hub(folder: Path, quiet: bool) -> Arrays:
     counts = (len(arrays[0]), len(arrays[2]))
     if counts != COUNTS:
         raise UserError(f"expected {COUNTS[0]} training and {COUNTS[1]} test images, found {counts[0]} and {counts[1]}")
+    if not coloured_as_cifar10(arrays[0]):  # re-encoded, perhaps
+        raise UserError("the images' colours have not CIFAR-10's mean and spread")
     return arrays
 
 
@@ -85,7 +87,7 @@ def _reason(error: Exception) -> str:
     """What to say of a host that failed. A full or read-only disk is no host's fault: that error goes on up."""
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         raise error
-    if type(error) is RuntimeError:  # all that torchvision says is "File not found or corrupted."
+    if type(error) is RuntimeError:  # of the archive; all that torchvision says is "File not found or corrupted."
         return "the archive came cut off or altered: its md5 checksum is wrong"
     return str(error) if isinstance(error, UserError) else one_line(error)
 

@@ -1,6 +1,6 @@
 """What a network answers and how well, with and without test-time augmentation.
 
-Notebooks 10 and 15.
+Notebooks 10, 15 (shifts) and 17 (another side).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BATCH = 1000
 
 @torch.no_grad()
 def logits_of(network: nn.Module, images: Tensor, mirror: bool = False) -> Tensor:
-    """The network's logits (n, 10) in evaluation mode, of normalised images (n, 3, 32, 32) or of their mirrors."""
+    """The network's logits (n, 10) in evaluation mode, of normalised images (n, 3, side, side) or of their mirrors."""
     was_training = network.training
     network.eval()
     views = (part.flip(3) if mirror else part for part in torch.split(images, BATCH))

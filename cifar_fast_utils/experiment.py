@@ -87,7 +87,7 @@ class Job:
         return to_record(run, commit)
 
     def warm_up(self, recipe: Recipe) -> None:
-        """A step or a few and a test of one batch, thrown away: all imported, kernels chosen, memory pools filled."""
+        """A step or a few and a test of one batch, thrown away: so all is imported, and kernels are chosen."""
         n = self.scale.train_images or len(self.dataset.train_labels)
         short = replace(self, scale=replace(self.scale, epochs=None, train_images=n, test_images=BATCH))
         short(replace(with_epochs(recipe, recipe.epochs / 1000), name="warm-up"), 0)
@@ -137,13 +137,18 @@ class Here:
                 yield UserError(f"{recipe.name}, seed {seed}: {error}")
 
 
+def check_gpu(plan: Plan, device: str) -> None:
+    """Raise `UserError` if the plan is for a GPU and the device, as `device_name` names it, is a processor."""
+    if plan.gpu and cores_of(device) is not None:
+        raise UserError(f"the plan is for a GPU, and its runs would be made on {device}: see --device")
+
+
 def to_do(plan: Plan, dataset: Dataset, records: list[Record], setting: Setting) -> Work:
     """The plan's runs, as they are trained at its scale, that no record of this setting holds yet.
 
     Raises `UserError` if the dataset is not the plan's, or the plan is for a GPU and the setting is none.
     """
-    if plan.gpu and cores_of(setting.device) is not None:
-        raise UserError(f"the plan is for a GPU, and its runs would be made on {setting.device}")
+    check_gpu(plan, setting.device)
     if dataset.name != plan.dataset:
         raise UserError(f"the plan is for '{plan.dataset}', but the images found are '{dataset.name}': see --data")
     scale = SCALES[plan.scale]
@@ -165,8 +170,6 @@ def carry_out(plan: Plan, ledger: Path, dataset: Dataset, engine: Engine, progre
     work = to_do(plan, dataset, records, setting)
     if not work:
         return 0
-    if progress:
-        print(f"{len(work)} runs, {plan.scale} scale, on {setting.device} in {setting.precision}", file=sys.stderr)
     every = 0.2 if sys.stderr.isatty() else 60.0
     epochs = sum(recipe.epochs for recipe, _ in work)
     with tqdm(total=round(epochs, 3), unit="epoch", disable=not progress, mininterval=every) as bar:

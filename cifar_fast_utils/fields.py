@@ -20,13 +20,13 @@ SHARES = ("label_smoothing", "ema_momentum", "norm_momentum", "muon_momentum", "
 
 
 def later(default: Any) -> Any:
-    """A field that came after runs had been recorded: it counts in a recipe's digest only where it is used."""
+    """A field that came after runs had been recorded: it counts in a recipe's digest only where it is not this."""
     return field(default=default, metadata={"later": True})
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One way to train the network. The defaults are what never changes on the ladder.
+    """One way to train the network. The defaults are those of the ladder's second rung.
 
     Raises `UserError` where the fields contradict themselves.
     """
@@ -173,7 +173,7 @@ class Recipe:
                 for what in FROM_AN_EPOCH
                 for changes in [[epoch for epoch, _ in getattr(self, what)]]
             ),
-            (any(not 0 < share <= 1 for share in shares), f"the hardest are a share from 0 to 1: {shares}"),
+            (any(not 0 < share <= 1 for share in shares), f"the hardest are a share above 0, at most 1: {shares}"),
             (self.augment_on == "host" and self.self_distillation != 0, "self-distillation is done on the device only"),
             (self.augment_on == "host" and shares != [1], "the hardest can be chosen on the device only"),
             (
@@ -214,7 +214,7 @@ class Recipe:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Twelve hex digits that change with any field but the name; a later one counts only where it is used."""
+        """Twelve hex digits that change with any field but the name; a later one counts only off its default."""
         content = {
             field.name: getattr(self, field.name)
             for field in fields(self)

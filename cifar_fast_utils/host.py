@@ -2,7 +2,7 @@
 
 Source: "Bag of Tricks": what the grouped augmentation of `augment` replaces.
 
-Notebook 00.
+Notebook 01.
 """
 
 from __future__ import annotations

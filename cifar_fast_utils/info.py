@@ -10,7 +10,7 @@ import torch
 
 from . import __version__
 from .data import DATA_VARIABLE, KEYWORDS, LOCAL, cache_folder, header
-from .device import choose_device, choose_precision, choose_scale, device_name, instruction_sets
+from .device import choose_device, choose_precision, choose_scale, device_name, instruction_sets, unused_gpu
 from .record import current_commit
 from .sources import one_line
 
@@ -20,6 +20,7 @@ def describe() -> list[tuple[str, str]]:
     device = choose_device("auto")
     return [
         ("device", f"{device.type}: {device_name(device)}"),
+        *([("but", hint)] if (hint := unused_gpu()) else []),
         ("cores", f"{os.cpu_count()}, of which PyTorch uses {torch.get_num_threads()}"),
         ("instruction sets", ", ".join(sorted(instruction_sets())) or "not known to this PyTorch"),
         ("precision", f"{choose_precision('auto', device)} (what auto takes)"),

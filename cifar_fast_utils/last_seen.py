@@ -14,8 +14,9 @@ from .recipe import Recipe, at
 
 
 class LastSeen:
-    """The loss of each of n training images when it was last seen, infinite before, and the answer, before the label.
+    """For each of n training images, when it was last seen: the loss (n,), in nats, and the answer (n, 10).
 
+    Until then the loss is infinite, and the answer the label.
     What is known of an image is as old as its last pass, and costs nothing: the training has computed it. `labels`:
     (n,).
 

@@ -1,6 +1,7 @@
 """The layers of the network that PyTorch does not have as we need them.
 
-Notebooks 03 (where the pool stands), 05 (CELU), 06 (ghost norm) and 07 (frozen scales).
+Notebooks 02 (the cast of weights), 03 (where the pool stands), 05 (CELU), 06 (ghost norm), 07 (frozen scales), 14
+(GELU).
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class GhostBatchNorm(nn.Module):
 class ConvBlock(nn.Module):
     """Conv, norm, activation and, if `pool`, a 2×2 max-pool where the recipe wants it.
 
-    (b, c_in, s, s) → (b, c_out, s, s), or (b, c_out, s/2, s/2) with the pool.
+    (b, c_in, s, s) → (b, c_out, s, s), or (b, c_out, ⌊s/2⌋, ⌊s/2⌋) with the pool.
     """
 
     def __init__(self, recipe: Recipe, c_in: int, c_out: int, pool: bool = False, kernel: int = 3) -> None:

@@ -1,6 +1,6 @@
 """The lean network of the years after the article: whitening, three blocks of two convolutions, a linear layer.
 
-    whiten   2×2 patches, no padding, 12 eigenpatches and their negatives, 3→24, then the activation    31 × 31
+    whiten   2×2 patches, no padding, 12 eigenpatches and their negatives, 3→24, then GELU in any case  31 × 31
     block1   conv 24→64, pool, norm, activation, conv 64→64, norm, activation                           15 × 15
     block2   the same, 64→256                                                                            7 × 7
     block3   the same, 256→256                                                                           3 × 3

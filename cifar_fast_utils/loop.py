@@ -1,6 +1,6 @@
 """The training loop: what a network under way is made of, and its steps, pass by pass.
 
-Notebook 00.
+Notebook A1 has it on one page.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def advice(precision: str) -> str:
 
 
 class Training:
-    """A network under way: all that its steps read and change."""
+    """A network under way: all that its steps read and change. Raises `UserError` for less than a batch of images."""
 
     def __init__(
         self, recipe: Recipe, data: Dataset, width: int, precision: str, seed: int, device: torch.device
@@ -62,7 +62,7 @@ class Training:
         self.network = build_network(recipe, width, precision, whitening_layer(recipe, images)).to(device)
         numbers = torch.arange(n, device=device)
         self.epochs_at = functools.cache(lambda side: epochs_of(recipe, images, numbers, seed, dtype, side))
-        # The summed loss, for float16 alone: 512 times the gradients, so that the small ones are not rounded to zero.
+        # The summed loss, for float16 alone: times the batch, so that the small gradients are not rounded to zero.
         self.loss_scale = float(recipe.batch_size) if precision == "float16" else 1.0
         self.optimiser = build_optimiser(self.network, recipe, self.loss_scale, dtype)
         self.replay = replay_of(self.network, self.optimiser, recipe, self.loss_scale)
@@ -84,7 +84,10 @@ class Training:
         return self.network if self.average is None or self.average.n_averaged == 0 else self.average.module
 
     def one_pass(self, bar: tqdm[NoReturn]) -> None:
-        """Train on all images once, or on the hardest of them, or until the schedule changes or the training ends."""
+        """Train on all images once, or on the hardest of them, or until the schedule changes or the training ends.
+
+        Raises `UserError` if a loss is found on the way that is no number.
+        """
         recipe, epoch = self.recipe, self.step / self.steps_per_epoch
         if isinstance(self.network, LeanNet):
             self.network.train_bias(self.step < recipe.whiten_bias_epochs * self.steps_per_epoch)

@@ -25,6 +25,7 @@ from .bench import a_step
 from .beside import beside
 from .data import Dataset, load
 from .device import (
+    DEVICE_VARIABLE,
     Scale,
     choose_device,
     choose_precision,
@@ -95,8 +96,7 @@ class Lesson:
                 f"This takes about {expected:.0f} minutes here. To see it work in a minute, interrupt it, and start "
                 f"the notebook with {SCALE_VARIABLE}=smoke, or `start(…, scale='smoke')`."
             )
-        with contextlib.suppress(UserError):  # the run itself will say it
-            Job(self.dataset, self.scale, self.device.type, self.precision).warm_up(next(iter(recipes.values())))
+        _warm_up(self, next(iter(recipes.values())))
         runs = {
             name: train(recipe, self.dataset, scale=self.scale, device=self.device.type, precision=self.precision,
                         seed=seed, test_each_epoch=False)
@@ -108,6 +108,13 @@ class Lesson:
     def beside(self, run: Run) -> None:
         """Your run against the book: show it beside the recorded runs that it can be compared with."""
         display(Markdown(beside(to_record(run, None), recorded())))
+
+
+@cache
+def _warm_up(lesson: Lesson, recipe: Recipe) -> None:
+    """Once in a notebook, so that the first run's clock is not a start-up's."""
+    with contextlib.suppress(UserError), tqdm(total=1, desc="a warm-up, thrown away", leave=False):
+        Job(lesson.dataset, lesson.scale, lesson.device.type, lesson.precision).warm_up(recipe)
 
 
 def start(*names: str, scale: str | None = None) -> Lesson:
@@ -141,10 +148,10 @@ def start(*names: str, scale: str | None = None) -> Lesson:
         + (f"; about {max(minutes, 0.1):.2g} minutes of training" if names else ""),
         AFTER_A_RESET,
     ]
-    if device.type == "cpu" and "google.colab" in sys.modules:
-        lines.append("No GPU: Runtime → Change runtime type → T4 GPU, then run all cells again.")
-    elif hint := unused_gpu():
+    if hint := unused_gpu():
         lines += textwrap.wrap(f"No GPU: {hint}.", 90)
+    elif device.type == "cpu" and "google.colab" in sys.modules and not os.environ.get(DEVICE_VARIABLE):
+        lines.append("No GPU: Runtime → Change runtime type → T4 GPU, then run all cells again.")
     display({"text/plain": "\n".join(lines), MIME: facts}, raw=True)
     return lesson
 

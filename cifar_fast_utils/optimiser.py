@@ -99,8 +99,8 @@ class Muon(torch.optim.Optimizer):
 
     A step's gradient, averaged over some steps with Nesterov's momentum, is replaced by the nearest matrix whose
     singular values are all about 1, so that no direction is left behind. Before it, each layer's filters are scaled to
-    a norm of √c_out, that of such a matrix: the rate then is the step's length as a share of what it changes, and decay
-    has no work left to do.
+    a norm of √c_out, that of such a matrix unless it is tall (`move` makes up for that): the rate then is the step's
+    length as a share of what it changes, and decay has no work left to do.
 
     PyTorch's own, since 2.9, takes matrices alone and always iterates in bfloat16, which a processor without
     instructions for it emulates, so slowly that a whole step can take twice as long and more (`muon_bfloat16_cost` of

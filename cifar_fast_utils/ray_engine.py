@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from .device import DEVICE_VARIABLE
+from .device import DEVICE_VARIABLE, PRECISION_VARIABLE
 from .errors import UserError
 from .experiment import Job, Tick, Work
 from .ledger import Record, Setting
@@ -34,6 +34,8 @@ class OnRay:
         threads = job.threads or 1
         if job.device == "auto":  # what is said here holds on the nodes as well
             job = replace(job, device=os.environ.get(DEVICE_VARIABLE) or "auto")
+        if job.precision == "auto":
+            job = replace(job, precision=os.environ.get(PRECISION_VARIABLE) or "auto")
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         gpus = any(node.get("GPU", 0) >= 1 for node in nodes)
         on_gpu = job.device == "cuda" or (job.device == "auto" and gpus)

@@ -17,10 +17,10 @@ from .run import Run
 def to_record(run: Run, commit: str | None) -> dict[str, Any]:
     """Everything that another reader needs to compare the run with theirs; `commit` as it was when the run began.
 
-    Accuracies are fractions of 1 on the test images, null where not evaluated; `cross_entropy` is that of the tested
-    answers, in nats, at the temperature that suits them best; `seconds` holds the clocks `train`, `train_eval` and
-    `cold`; `flops` are counted, forward and backward, over all training steps; `epochs` and `recipe` are as trained;
-    `commit` is null outside a git checkout of the package.
+    Accuracies are fractions of 1 on the test images, `tta_accuracy` null without TTA; `cross_entropy` is that of the
+    tested answers, in nats, at the temperature that suits them best; `seconds` holds the clocks `train`, `train_eval`
+    and `cold`; `flops` are counted, forward and backward, over all training steps; `epochs` and `recipe` are as
+    trained; `commit` is null outside a git checkout of the package.
     """
     return {
         "recipe": run.recipe.to_dict(),

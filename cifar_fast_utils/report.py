@@ -125,8 +125,9 @@ def in_short(plan: Plan, tables: Sequence[tuple[Setting, Sequence[Row]]]) -> str
         if any(said.values()):
             answers = "; ".join(f"*{kind}*: {', '.join(names)}" for kind, names in said.items() if names)
             lines.append(f"- {setting.device}, {setting.precision}: {answers}")
-    against = {"before": "the row before it", "first": f"`{plan.names[0]}`"}.get(plan.compare, "")
-    head = f"**{plan.question}** Each against {against}, at the {plan.scale} scale, on {dataset_of(plan.dataset)}:"
+    against = {"before": "Each against the row before it, at", "first": f"Each against `{plan.names[0]}`, at"}
+    lead = against.get(plan.compare, "At")
+    head = f"**{plan.question}** {lead} the {plan.scale} scale, on {dataset_of(plan.dataset)}:"
     return "\n".join([head, "", *lines]) if lines else ""
 
 
@@ -134,19 +135,21 @@ PREFACE = """\
 # What was found
 
 Written by `cifar-fast report` from the recorded runs and their plans alone. A verdict comes from Welch's test, or from
-a paired one where two recipes train the same network and differ in the test alone, with Holm's correction over the
-table: *better* or *worse* where two recipes of equal accuracy would differ by at least as much in fewer than 1 of 20
-tables; *no
-difference larger than x shown* where the 95% interval leaves no room for one that matters; else *too few runs*, with
-about how many on each side would find the smallest difference that matters to the plan, 4 times in 5, whatever the
-correction may ask. A column headed *p of …* holds
-one-sided p, corrected in the same way. Where two recipes
-gave equal accuracies on three seeds or more, *no difference larger than 0* is said, whatever the interval. The
-intervals are not corrected, so one may leave out zero and the verdict still be *too few runs*.
+a paired test where two recipes train the same network and differ in the test alone. Holm's correction allows for the
+number of comparisons in a table. *Better* or *worse*: if all recipes of a table were equally accurate, such a verdict
+would stand in fewer than 1 of 20 tables. *No difference larger than x shown*: the 95% interval reaches at most x from
+zero, and x is no more than what matters to the plan. Where two recipes have the same accuracy on every seed that both
+have, three or more, x is 0, whatever the interval. *Too few runs*: neither; about n runs on each side would find the
+smallest difference that matters 4 times in 5, however strict the correction. The intervals are not corrected, so one
+may leave out zero and the verdict still be *too few runs*.
 
-Seconds stand where a recipe has runs whose GPU, or as many cores as they have threads, no other run of the table had
-a part of. Runs with fewer threads than their machine has cores mostly had a neighbour on the others: compare their
-FLOPs, not their seconds."""
+A column headed *p of …* holds one-sided p, corrected in the same way, for the question whether a recipe's mean is at
+least a target, or at least another recipe's less what matters. So a recipe may stand both under *at least …* and under
+*too few runs*: it is shown to be no worse than that, and not whether the two differ at all.
+
+Seconds are given from those runs alone that no other recorded run on the same kind of machine disturbed: they had the
+GPU, or a core for each of their threads, to themselves. Runs with fewer threads than their machine has cores mostly
+had a neighbour on the others: compare their FLOPs, not their seconds."""
 
 STRAIGHT = """\
 Read off a straight line between the two recorded lengths that the target lies between. Accuracy rises ever more slowly,

@@ -45,7 +45,7 @@ class Seconds(_Strict):
 
 
 class Record(_Strict):
-    """One training of one recipe with one seed. Accuracies are fractions of 1, null where not evaluated.
+    """One training of one recipe with one seed. Accuracies are fractions of 1, `tta_accuracy` null without TTA.
 
     `cross_entropy`, in nats, is that of the tested answers at the temperature that suits them best; the first runs that
     were recorded lack it.

@@ -49,11 +49,11 @@ def gradients(
 class Replay:
     """`step` on an NVIDIA GPU: its kernels are recorded once for each kind of step and from then on launched together.
 
-    A GPU is through with the kernels of a small step before Python has launched them one by one. A kind is what images
-    come in, what is trained and what else the caller names. What a step reads and changes, parameters, the norms'
-    statistics, Muon's averages, must stay where it is in memory; what is given back the next step overwrites. Each kind
-    keeps the memory of its step until the end.
-    Source: CUDA graphs, in PyTorch's notes on CUDA semantics.
+    A GPU is through with the kernels of a small step before Python has launched them one by one. A kind is the shape,
+    layout and dtype of images and targets, what is trained, and what else the caller names. What a step reads and
+    changes, parameters, the norms' statistics, Muon's averages, must stay where it is in memory; what is given back the
+    next step overwrites. Each kind keeps the memory of its step until the end. Source: CUDA graphs, in PyTorch's notes
+    on CUDA semantics.
     """
 
     def __init__(self, step: Gradients, network: nn.Module) -> None:

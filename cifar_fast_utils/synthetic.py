@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .sources import MEAN, STD
+from .sources import MEAN
 
 # Everything is computed in float64 and rounded to bytes at the end, by NumPy alone: no thread count enters, and what
 # processors differ by, about 1e-16, practically never reaches a byte.
@@ -198,15 +198,3 @@ def generate(n_train: int = 9_000, n_test: int = 2_000, seed: int = 0) -> tuple[
     """
     train, test = np.random.default_rng(seed).spawn(2)
     return (*_images(train, n_train, FRAMES), *_images(test, n_test, 1))
-
-
-def coloured_as_cifar10(images: Tensor) -> bool:
-    """Whether uint8 images (n, 32, 32, 3) have the mean and the spread of CIFAR-10's training images, to two decimals.
-
-    Source: the constants of the article. The same images re-encoded as JPEG have not.
-    """
-    counts = np.stack([images[..., c].flatten().bincount(minlength=256).numpy() for c in range(3)])
-    values = np.arange(256)
-    mean = counts @ values / counts.sum(1)
-    spread = np.sqrt(counts @ values**2 / counts.sum(1) - mean**2)
-    return bool((abs(mean - MEAN) < 0.01).all() and (abs(spread - STD) < 0.01).all())

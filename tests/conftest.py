@@ -26,6 +26,12 @@ def plain_git() -> None:
     os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def plain_precision() -> None:
+    """What a user has set for the package's runs is not for its tests."""
+    os.environ.pop("CIFAR_FAST_PRECISION", None)
+
+
 @pytest.fixture(scope="session")
 def git() -> Callable[..., str]:
     """Runs git in a folder, as nobody in particular, and gives what it says; a skip where there is no git."""

@@ -173,7 +173,7 @@ class Hosts(NamedTuple):
 
 @contextmanager
 def hosts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hosts]:
-    """Point torchvision and `sources` at two good hosts that serve a tiny CIFAR-10, made in `folder`."""
+    """Point torchvision and `download` at two good hosts that serve a tiny CIFAR-10, made in `folder`."""
     from torchvision.datasets import CIFAR10
 
     from cifar_fast_utils import download
@@ -191,4 +191,5 @@ def hosts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hosts]:
         monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(packed).hexdigest())
         monkeypatch.setattr(download, "HUB", f"{server.address}/hub/")
         monkeypatch.setattr(download, "COUNTS", (20, 10))
+        monkeypatch.setattr(download, "coloured_as_cifar10", lambda images: True)
         yield Hosts(replies, server.asked, data, hub)

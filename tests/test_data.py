@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from servers import Hosts, Reply, arrays, hosts, message, write_batches, write_parquet
+from servers import Hosts, Reply, arrays, hosts, message, same, write_batches, write_parquet
 
 from cifar_fast_utils import data, download, sources, synthetic
 from cifar_fast_utils.data import Dataset, load, make_dataset
@@ -54,8 +54,12 @@ def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hosts]:
         yield served
 
 
+def arrays_of(dataset: Dataset) -> Arrays:
+    return dataset.train_images, dataset.train_labels, dataset.test_images, dataset.test_labels
+
+
 def holds(dataset: Dataset, expected: Arrays) -> bool:
-    """The same images with the same labels, in any order."""
+    """The same images with the same labels, in any order: CIFAR-10's, which is brought into one."""
 
     def contents(arrays: Arrays) -> list[list[tuple[bytes, int]]]:
         return [
@@ -63,7 +67,7 @@ def holds(dataset: Dataset, expected: Arrays) -> bool:
             for images, labels in (arrays[:2], arrays[2:])
         ]
 
-    got = (dataset.train_images, dataset.train_labels, dataset.test_images, dataset.test_labels)
+    got = arrays_of(dataset)
     return contents(got) == contents(expected) and [a.dtype for a in got] == [a.dtype for a in expected]
 
 
@@ -119,7 +123,7 @@ def test_subset_is_the_first_images() -> None:
     a, b, c, d = arrays(20, 10)
     whole = make_dataset("x", CIFAR10_CLASSES, a, b, c, d)
     part = whole.subset(7, 3)
-    assert holds(part, (a[:7], b[:7], c[:3], d[:3]))
+    assert same(arrays_of(part), (a[:7], b[:7], c[:3], d[:3]))
     assert part.name == "x"
     assert part.digest == make_dataset("x", CIFAR10_CLASSES, a[:7], b[:7], c[:3], d[:3]).digest != whole.digest
     assert whole.subset(100, 10).digest == whole.digest
@@ -159,10 +163,10 @@ def test_parquet_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     first = load(str(folder))
     assert "30/30" in capsys.readouterr().err
     assert (first.name, first.classes) == ("my-images", CIFAR10_CLASSES)
-    assert holds(first, arrays())
+    assert same(arrays_of(first), arrays())  # in the folder's order
     no_decoding(monkeypatch)
     again = load(str(folder))
-    assert holds(again, arrays())
+    assert same(arrays_of(again), arrays())
     assert (again.name, again.classes, again.digest) == (first.name, first.classes, first.digest)
     monkeypatch.chdir(folder)
     assert load(".").name == "my-images"
@@ -181,9 +185,9 @@ def test_what_is_called_cifar10_is_looked_at(tmp_path: Path, monkeypatch: pytest
     for off, name in ((0.009, "cifar10"), (0.011, "cifar10-lookalike")):  # as if these were CIFAR-10's own
         for constant, value in (("MEAN", mean), ("STD", spread)):
             with monkeypatch.context() as patch:
-                patch.setattr(synthetic, "MEAN", mean)
-                patch.setattr(synthetic, "STD", spread)
-                patch.setattr(synthetic, constant, value + off)
+                patch.setattr(sources, "MEAN", mean)
+                patch.setattr(sources, "STD", spread)
+                patch.setattr(sources, constant, value + off)
                 folder = write_parquet(tmp_path / f"{constant}{off}" / "cifar10", arrays())  # not cached yet
                 assert load(str(folder), quiet=True).name == name
 
@@ -211,7 +215,7 @@ def test_a_file_of_the_same_size_but_another_time_is_read_again(tmp_path: Path) 
     load(str(tmp_path / "images"), quiet=True)
     write_parquet(tmp_path / "images", new)
     assert file.stat().st_size == size
-    assert holds(load(str(tmp_path / "images"), quiet=True), new)
+    assert same(arrays_of(load(str(tmp_path / "images"), quiet=True)), new)
 
 
 @pytest.mark.parametrize("inside", ["", BATCHES])
@@ -367,7 +371,7 @@ def test_cifar10_is_downloaded_once(
     assert ("trying the author's host" in capsys.readouterr().err) == (hub == "bad")
     assert first.name == "cifar10"
     assert holds(first, net.data)
-    assert [file.name for file in cache.iterdir()] == ["cifar10.safetensors"]
+    assert [file.name for file in cache.iterdir()] == ["cifar10-ordered.safetensors"]
     no_decoding(monkeypatch)
     assert load("cifar10").digest == load("auto").digest == first.digest
 
@@ -378,12 +382,12 @@ def test_from_wherever_it_comes_it_is_the_same(
     """The hosts serve the training images in different orders, and a run depends on the order."""
     from_hub = load("cifar10", quiet=True)
     assert not torch.equal(net.hub[0], net.data[0])
-    (cache / "cifar10.safetensors").unlink()
+    (cache / "cifar10-ordered.safetensors").unlink()
     net.spoil("hub", Reply(status=404))
     from_author = load("cifar10", quiet=True)
     (tmp_path / "own").mkdir()
     folder = load(str(write_batches(tmp_path / "own", net.data, monkeypatch)), quiet=True)
-    monkeypatch.setattr(synthetic, "coloured_as_cifar10", lambda images: True)
+    monkeypatch.setattr(sources, "coloured_as_cifar10", lambda images: True)
     (tmp_path / "named").mkdir()
     parquet = load(str(write_parquet(tmp_path / "named" / "cifar10", net.hub)), quiet=True)
     assert {from_hub.digest, from_author.digest, folder.digest, parquet.digest} == {from_hub.digest}
@@ -439,7 +443,7 @@ def test_auto_prefers_the_cache_then_the_data_folder(
     asked = len(net.asked)
     write_batches(Path("data"), arrays(seed=9), monkeypatch)
     assert load(quiet=True).digest == downloaded.digest
-    os.truncate(cache / "cifar10.safetensors", 100)
+    os.truncate(cache / "cifar10-ordered.safetensors", 100)
     here = load(quiet=True)
     assert here.name == "cifar10"
     assert holds(here, arrays(seed=9))
@@ -471,7 +475,7 @@ def test_found_lists_what_is_here(tmp_path: Path, net: Hosts, cache: Path, monke
     write_batches(Path("data"), arrays(), monkeypatch)
     first, cifar10, mine, local, last = found()
     assert first == f"CIFAR_FAST_DATA: {tmp_path / 'mine'}"
-    assert cifar10 == f"cached: cifar10, 20 training and 10 test images ({cache / 'cifar10.safetensors'})"
+    assert cifar10 == f"cached: cifar10, 20 training and 10 test images ({cache / 'cifar10-ordered.safetensors'})"
     assert mine.startswith("cached: mine, 12 training and 3 test images (")
     assert local == f"folder: cifar10 in {Path('data', BATCHES).resolve()}"
     assert last == "built in: synthetic"

@@ -14,7 +14,7 @@ from servers import Hosts, Reply, hosts, message, same
 from cifar_fast_utils import download as net_of
 from cifar_fast_utils.download import DownloadError, download
 from cifar_fast_utils.errors import UserError
-from cifar_fast_utils.sources import BATCHES, Arrays, one_order
+from cifar_fast_utils.sources import BATCHES, Arrays, coloured_as_cifar10, one_order
 
 
 @pytest.fixture
@@ -55,7 +55,8 @@ def test_where_the_hub_fails_the_author_serves(
     case: str, net: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(net_of, "TIMEOUT", 0.3)
-    net.spoil("hub", BAD[case](net.replies["/hub/test-00000-of-00001.parquet"].body))
+    name = "/hub/train-00000-of-00001.parquet" if case in ("cut off", "silent") else "/hub/test-00000-of-00001.parquet"
+    net.replies[name] = BAD[case](net.replies[name].body)
     assert same(download(tmp_path, quiet=True), net.data)
     out, err = capsys.readouterr()
     assert out == ""
@@ -108,6 +109,13 @@ def test_the_hub_must_serve_all_images(net: Hosts, tmp_path: Path, monkeypatch: 
     net.spoil("author", Reply(status=404))
     said = message(lambda: download(tmp_path, quiet=True), DownloadError)
     assert "expected 50000 training and 10000 test images, found 20 and 10" in said
+
+
+def test_the_hub_must_serve_cifar10s_colours(net: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(net_of, "coloured_as_cifar10", coloured_as_cifar10)
+    net.spoil("author", Reply(status=404))
+    said = message(lambda: download(tmp_path, quiet=True), DownloadError)
+    assert "the images' colours have not CIFAR-10's mean and spread" in said
 
 
 def test_an_archive_with_a_wrong_checksum_is_not_unpacked(net: Hosts, tmp_path: Path) -> None:

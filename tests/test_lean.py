@@ -547,8 +547,8 @@ def test_a_pass_over_some_images_flips_them_as_it_would_among_all(tiny: Dataset)
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"hardest": ((0, 0.0),)}, "a share from 0 to 1"),
-        ({"hardest": ((0, 1.5),)}, "a share from 0 to 1"),
+        ({"hardest": ((0, 0.0),)}, "a share above 0, at most 1"),
+        ({"hardest": ((0, 1.5),)}, "a share above 0, at most 1"),
         ({"hardest": ((1, 0.5),)}, "the epochs of hardest must be whole numbers that rise from 0"),
         ({"hardest": ((0, 1), (1.5, 0.5))}, "the epochs of hardest must be whole numbers that rise from 0"),
         ({"hardest": ((0, 1), (1, 0.5)), "augment_on": "host"}, "on the device only"),

@@ -1,18 +1,22 @@
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from records import record
 
-from cifar_fast_utils import notebook
+from cifar_fast_utils import experiment, notebook
 from cifar_fast_utils.data import Dataset
 from cifar_fast_utils.device import SCALES, Scale
 from cifar_fast_utils.ledger import append
 from cifar_fast_utils.notebook import Lesson
-from cifar_fast_utils.recipe import get
+from cifar_fast_utils.recipe import Recipe, get
+from cifar_fast_utils.run import Run
+from cifar_fast_utils.train import train
 
 NARROW = Scale("narrow", 4, train_images=1024, test_images=100, epochs=1)
 
@@ -58,6 +62,39 @@ def test_a_race_trains_and_shows_each(tiny: Dataset, shown: list[str], capsys: p
     assert table.startswith("On `noise`, which is not CIFAR-10; narrow scale")
     assert f"{100 * (runs['tta'].tta_accuracy or 0):.2f}" in table
     assert "minutes here" not in capsys.readouterr().out
+
+
+def test_a_race_is_warmed_up_once(tiny: Dataset, shown: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    warmed: list[str] = []
+
+    def spy(recipe: Recipe, dataset: Dataset, **settings: Any) -> Run:
+        warmed.append(recipe.name)
+        return train(recipe, dataset, **settings)
+
+    monkeypatch.setattr(experiment, "train", spy)
+    ours = lesson(tiny)
+    ours.race("gpu_data")
+    ours.race("gpu_data", seed=1)
+    assert warmed == ["warm-up"]
+
+
+def test_without_a_gpu_colab_is_told_how_to_get_one(
+    tiny: Dataset, shown: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(notebook.SCALE_VARIABLE, "smoke")
+    monkeypatch.setenv("CIFAR_FAST_DEVICE", "cpu")
+    monkeypatch.setattr(notebook, "load", lambda source: tiny)
+    monkeypatch.setattr(notebook, "measured_speed", lambda *_: 1e12)
+    monkeypatch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
+    notebook.start()
+    assert "No GPU" not in shown[-1]  # nobody wants one
+    monkeypatch.delenv("CIFAR_FAST_DEVICE")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    notebook.start()
+    assert shown[-1].endswith("No GPU: Runtime → Change runtime type → T4 GPU, then run all cells again.")
+    monkeypatch.setattr(notebook, "unused_gpu", lambda: "its driver is too old")
+    notebook.start()
+    assert shown[-1].endswith("No GPU: its driver is too old.")
 
 
 def test_a_race_that_takes_long_says_so_first(

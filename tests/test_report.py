@@ -248,6 +248,10 @@ def test_a_report_begins_with_what_came_of_each_comparison(tmp_path: Path) -> No
         'question = "Which?"\ndataset = "noise"\nscale = "small"\nseeds = 3\nrungs = ["celu"]\n'
     )
     assert "In short" not in report(tmp_path)  # nothing is compared
+    (tmp_path / "plan.toml").write_text(
+        'question = "Does it?"\ndataset = "noise"\nscale = "small"\nseeds = 8\nrungs = ["celu"]\ntarget = 0.85\n'
+    )
+    assert "**Does it?** At the small scale, on `noise`, which is not CIFAR-10:" in report(tmp_path)
 
 
 def test_a_question_to_a_gpu_is_not_answered_by_a_cpu() -> None:
