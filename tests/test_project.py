@@ -116,6 +116,8 @@ def test_the_readmes_results_are_the_recorded_ones() -> None:
         ("small_fast_60_ahead", "without_bfloat16", AVX2, "AVX2 alone, float32"),
         ("small_fast_180_ahead", "small_fast_180_ahead", BFLOAT16, "bfloat16"),
         ("small_fast_180_ahead", "without_bfloat16", AVX2, "AVX2 alone, float32"),
+        ("small_fast_60_float32", "small_fast_float32", AVX2, "AVX2 alone, float32"),
+        ("small_fast_180_float32", "small_fast_float32", AVX2, "AVX2 alone, float32"),
     ],
 )
 def test_the_readmes_later_recipes_are_the_recorded_ones(
