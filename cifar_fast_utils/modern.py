@@ -98,7 +98,7 @@ small_fast_180_ahead = replace(
     hardest=((0, 1.0), (3, 0.5)),
     **_calmer,
 )
-# For a processor without bfloat16, most laptops' say, which takes 2.6 to 2.8 times as long: one minute, and three.
+# For a processor without bfloat16, many a laptop's, which takes 2.6 to 2.8 times as long: one minute, and three.
 small_fast_60_float32 = replace(
     small_fast_60_ahead,
     name="small_fast_60_float32",
