@@ -112,7 +112,7 @@ class Lesson:
 
 @cache
 def _warm_up(lesson: Lesson, recipe: Recipe) -> None:
-    """Once in a notebook, so that the first run's clock is not a start-up's."""
+    """So that the first run's clock is not a start-up's; a race that begins with the same recipe needs no other."""
     with contextlib.suppress(UserError), tqdm(total=1, desc="a warm-up, thrown away", leave=False):
         Job(lesson.dataset, lesson.scale, lesson.device.type, lesson.precision).warm_up(recipe)
 

@@ -274,6 +274,9 @@ def test_a_ray_cluster_makes_the_same_runs(
             OnRay(replace(job(tiny), threads=99))
         monkeypatch.setenv("CIFAR_FAST_DEVICE", "cpu")
         assert OnRay(replace(job(tiny), device="auto")).job.device == "cpu"  # said here, and so to all nodes
+        with monkeypatch.context() as patched:
+            patched.setenv("CIFAR_FAST_PRECISION", "float32")  # not what a processor with bfloat16 would choose
+            assert OnRay(replace(job(tiny), precision="auto")).job.precision == "float32"
         engine = OnRay(replace(job(tiny), precision="auto"))
         assert engine.setting() == Here(replace(job(tiny), precision="auto")).setting()
         assert engine.job.precision == engine.setting().precision  # chosen once, for all workers

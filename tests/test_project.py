@@ -158,20 +158,21 @@ def test_the_minute_without_bfloat16_is_the_recorded_one() -> None:
 
 
 def test_what_came_of_the_search_for_a_minute_is_what_was_recorded() -> None:
-    best: dict[str, float] = {}
+    came_to: dict[str, list[float]] = {}
     for run in ledger("tried_minute.jsonl"):
         recipe, points = run["recipe"], 100 * float(run["tta_accuracy"])
         sides = [side for _, side in recipe.get("sides", [[0, 32]])]
         whole = "all along" if sides == [32] else "at the end" if sides[-1] == 32 else "never"
         kind = "apart" if recipe.get("whiten_stride", 1) == 2 else whole
-        best[kind] = max(points, best.get(kind, 0.0))
+        came_to.setdefault(kind, []).append(points)
+    best = {kind: max(points) for kind, points in came_to.items()}
     chapter = json.loads((ROOT / "notebooks" / "17_where_flops_count.ipynb").read_text(encoding="utf-8"))
     text = " ".join(" ".join(cell["source"]) for cell in chapter["cells"] if cell["cell_type"] == "markdown")
     said = " ".join(text.split())
     assert f"full size all along, at most {best['all along']:.1f} percent;" in said
     assert f"the full size at the end, at most {best['at the end']:.1f}; never the full size, at most" in said
     assert f"at most {best['never']:.1f}. So the recipes for a minute" in said
-    assert f"came to 82.2 to {best['apart']:.1f}, no more than" in said
+    assert f"came to {min(came_to['apart']):.1f} to {best['apart']:.1f}, no more than" in said
 
 
 def test_the_readme_holds_fast_against_airbench94() -> None:
