@@ -16,7 +16,7 @@ from functools import cache
 import torch
 import torch.nn.functional as F
 
-from .errors import UserError
+from .errors import UserError, out_of_memory
 
 DEVICE_VARIABLE = "CIFAR_FAST_DEVICE"
 PRECISION_VARIABLE = "CIFAR_FAST_PRECISION"
@@ -51,7 +51,7 @@ def choose_device(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         name = os.environ.get(DEVICE_VARIABLE) or name
-    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    has = {"cuda": torch.cuda.is_available() and not gpu_fault(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = "cuda" if has["cuda"] else "cpu"
     if name not in has:
@@ -65,14 +65,32 @@ def choose_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
+@cache
+def gpu_fault() -> str:
+    """Why the GPU that PyTorch finds cannot compute, in PyTorch's words; nothing where it can.
+
+    It finds GPUs that it has no kernels for as well: those from before 2018 in newer builds, the newest in older ones.
+    """
+    try:
+        torch.ones(1, device="cuda").add_(1).item()
+    except RuntimeError as error:
+        return "" if out_of_memory(error) else str(error).splitlines()[0]
+    return ""
+
+
 def unused_gpu() -> str:
-    """Where there is a driver for NVIDIA's GPUs and PyTorch can use none of them: what to do. Else nothing.
+    """Where there is a GPU, or a driver for NVIDIA's, and PyTorch cannot use it: why, or what to do. Else nothing.
 
     Nothing either where CUDA_VISIBLE_DEVICES hides them or CIFAR_FAST_DEVICE asks for something else.
     """
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     unwanted = os.environ.get(DEVICE_VARIABLE) not in (None, "", "auto", "cuda")
-    if torch.cuda.is_available() or hidden or unwanted or not shutil.which("nvidia-smi"):
+    if hidden or unwanted:
+        return ""
+    if torch.cuda.is_available():
+        there = f"PyTorch {torch.__version__} finds a GPU, {torch.cuda.get_device_name()}, but cannot use it"
+        return f"{there}: {fault}" if (fault := gpu_fault()) else ""
+    if not shutil.which("nvidia-smi"):
         return ""
     if torch.version.cuda is None:
         return "there is a driver for a GPU, but this PyTorch is for processors alone: install one for CUDA"

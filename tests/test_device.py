@@ -26,6 +26,7 @@ def test_auto_takes_what_is_there() -> None:
 
 def test_auto_can_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(d, "gpu_fault", lambda: "")
     monkeypatch.delenv("CIFAR_FAST_DEVICE", raising=False)
     assert d.choose_device("auto").type == "cuda"
     monkeypatch.setenv("CIFAR_FAST_DEVICE", "cpu")
@@ -137,11 +138,39 @@ def test_a_gpu_that_cannot_be_used_is_noticed(
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: driver)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: usable)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Old GPU")
+    monkeypatch.setattr(d, "gpu_fault", lambda: "")
     monkeypatch.setattr(torch.version, "cuda", made_for)
     assert (said in d.unused_gpu()) if said else d.unused_gpu() == ""
     if said:
         with pytest.raises(UserError, match=r"this machine has no 'cuda' device .*: there is a driver for a GPU"):
             d.choose_device("cuda")
+
+
+def test_a_gpu_that_pytorch_has_no_kernels_for_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "CUDA error: no kernel image is available for execution on the device\nCUDA kernel errors might be"
+
+    def ones(*_: object, **__: object) -> torch.Tensor:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla P100")
+    monkeypatch.delenv("CIFAR_FAST_DEVICE", raising=False)
+    monkeypatch.setattr(torch, "ones", ones)
+    d.gpu_fault.cache_clear()
+    try:
+        assert d.choose_device("auto") == CPU
+        assert d.unused_gpu().endswith(
+            "finds a GPU, Tesla P100, but cannot use it: CUDA error: no kernel image is available for execution on "
+            "the device"
+        )
+        with pytest.raises(UserError, match=r"can use, only cpu: PyTorch .* finds a GPU, Tesla P100, but cannot"):
+            d.choose_device("cuda")
+        said = "CUDA error: out of memory"  # the GPU works; the run itself will say it
+        d.gpu_fault.cache_clear()
+        assert d.choose_device("auto").type == "cuda"
+    finally:
+        d.gpu_fault.cache_clear()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux says of the processor")
