@@ -82,7 +82,7 @@ def _train(chosen: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from .data import load
-    from .device import choose_device, choose_precision, choose_scale
+    from .device import choose_device, choose_precision, choose_scale, unused_gpu
     from .record import current_commit, write_record
     from .run import TABLE_HEAD, Stopped, summary, table_row
     from .train import train
@@ -90,6 +90,8 @@ def _train(chosen: argparse.Namespace) -> None:
     if chosen.threads is not None:
         torch.set_num_threads(chosen.threads)
     device = choose_device(chosen.device)
+    if hint := unused_gpu(chosen.device):
+        print(f"cifar-fast: {hint}", file=sys.stderr)
     choose_precision(chosen.precision, device)
     scale = choose_scale(chosen.scale, device)
     commit = current_commit()

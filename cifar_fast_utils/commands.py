@@ -34,7 +34,7 @@ def record(chosen: argparse.Namespace) -> None:
             torch.set_num_threads(chosen.threads)
         device = choose_device(chosen.device)
         precision = choose_precision(chosen.precision, device)
-        if device.type == "cpu" and chosen.device == "auto" and (hint := unused_gpu()):
+        if hint := unused_gpu(chosen.device):
             print(f"cifar-fast: {hint}", file=sys.stderr)
         check_gpu(plan, device_name(device))
         if not chosen.quiet:

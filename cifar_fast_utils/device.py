@@ -51,14 +51,16 @@ def choose_device(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         name = os.environ.get(DEVICE_VARIABLE) or name
-    has = {"cuda": torch.cuda.is_available() and not gpu_fault(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if has["cuda"] and name in ("auto", "cuda"):
+        has["cuda"] = not gpu_fault()
     if name == "auto":
         name = "cuda" if has["cuda"] else "cpu"
     if name not in has:
         raise UserError(f"no device is called '{name}': take auto, {', '.join(sorted(has))}")
     if not has[name]:
         there = ", ".join(kind for kind in has if has[kind])
-        why = f": {reason}" if name == "cuda" and (reason := unused_gpu()) else ""
+        why = f": {reason}" if name == "cuda" and (reason := unused_gpu(name)) else ""
         raise UserError(
             f"this machine has no '{name}' device that PyTorch {torch.__version__} can use, only {there}{why}"
         )
@@ -78,14 +80,14 @@ def gpu_fault() -> str:
     return ""
 
 
-def unused_gpu() -> str:
+def unused_gpu(asked: str = "auto") -> str:
     """Where there is a GPU, or a driver for NVIDIA's, and PyTorch cannot use it: why, or what to do. Else nothing.
 
-    Nothing either where CUDA_VISIBLE_DEVICES hides them or CIFAR_FAST_DEVICE asks for something else.
+    Nothing either where CUDA_VISIBLE_DEVICES hides them, or something else is asked for, here or in CIFAR_FAST_DEVICE.
     """
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    unwanted = os.environ.get(DEVICE_VARIABLE) not in (None, "", "auto", "cuda")
-    if hidden or unwanted:
+    wanted = os.environ.get(DEVICE_VARIABLE) or "auto" if asked == "auto" else asked
+    if hidden or wanted not in ("auto", "cuda"):
         return ""
     if torch.cuda.is_available():
         there = f"PyTorch {torch.__version__} finds a GPU, {torch.cuda.get_device_name()}, but cannot use it"

@@ -240,6 +240,16 @@ def test_batches_that_do_not_fit(folder: Path, capsys: pytest.CaptureFixture[str
     assert "at least 1, not 0" in refused(capsys, *TRAIN, "--batch-size", "0")
 
 
+def test_training_without_the_gpu_that_is_there_says_why(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "unused_gpu", lambda asked: "its driver is too old" if asked == "auto" else "")
+    assert cli.main([*TRAIN, "--data", str(folder), "--device", "auto", "--epochs", "0.1"]) == 0
+    assert "cifar-fast: its driver is too old\n" in capsys.readouterr().err
+    assert cli.main([*TRAIN, "--data", str(folder), "--device", "cpu", "--epochs", "0.1"]) == 0
+    assert "driver" not in capsys.readouterr().err
+
+
 def test_devices_and_precisions_the_machine_lacks(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,6 +145,7 @@ def test_a_gpu_that_cannot_be_used_is_noticed(
     if said:
         with pytest.raises(UserError, match=r"this machine has no 'cuda' device .*: there is a driver for a GPU"):
             d.choose_device("cuda")
+    assert d.unused_gpu("cpu") == ""
 
 
 def test_a_gpu_that_pytorch_has_no_kernels_for_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
