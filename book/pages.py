@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 
 from cifar_fast_utils.article import ARTICLE
-from cifar_fast_utils.evidence import by_setting, compare, rungs
+from cifar_fast_utils.evidence import by_setting, compare, of_device, rungs
 from cifar_fast_utils.ledger import Record, read_folder
 from cifar_fast_utils.plan import VALIDATION, Plan, read_plan
 from cifar_fast_utils.recipe import LADDER, MODERN, RECIPES, get
@@ -73,13 +73,14 @@ def leaderboard(records: list[Record]) -> str:
         "Recipes at their own length. Shorter trainings, and those with a trick left out, are in "
         "[the evidence](report.md). PFLOP here are those of the training alone; the published ones of Page's recipe, "
         "airbench94 and airbench94_muon fit ours only with the final test added "
-        "([chapter 14](../notebooks/14_a_leaner_network.ipynb)). The runs of `final` at full scale on a GPU are of "
-        "2026-11-26, before the package launched its steps as CUDA graphs "
+        "([chapter 14](../notebooks/14_a_leaner_network.ipynb)). The runs of `final` at full scale on an NVIDIA H200 "
+        "were made before the package launched its steps as CUDA graphs "
         "([chapter 13](../notebooks/13_the_machine.ipynb)); those of the other recipes there are later and use them, "
-        "so their seconds are not comparable.",
+        "so their seconds are not comparable. Under *cold s* the warm-up step is on the clock too, but none of these "
+        "runs was the first of its process.",
     ]
     for setting, theirs in by_setting(records).items():
-        whole = [rung for rung in rungs(theirs) if rung.recipe.name in KNOWN]
+        whole = [rung for rung in rungs(theirs, of_device(records, setting.device)) if rung.recipe.name in KNOWN]
         if whole and not setting.dataset.endswith(VALIDATION):
             ranked = sorted(whole, key=lambda rung: -rung.interval.mean)
             parts += [caption(setting, ranked), markdown(HEAD, [cells(rung) for rung in ranked])]
@@ -218,7 +219,7 @@ def search(plan: Plan, records: list[Record]) -> list[str]:
                 ]
                 lines.append([f"`{one.name}`", f"`{one.base}`", change, one.why, *shown])
         head = ["try", "base", "change", "why", "n", "accuracy", "against base", "loss", "no TTA", "TFLOP", "train s"]
-        parts += [caption(setting, [row.rung for row in table if row.rung]), markdown(head, lines)]
+        parts += [caption(setting, [row.rung for row in table if row.rung], head), markdown(head, lines)]
     return parts if len(parts) > 1 else [*parts, "No runs yet."]
 
 

@@ -64,7 +64,7 @@ def _where(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
     command.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16 (%(default)s: the "
                          "fastest that the device really has)")  # fmt: skip
-    command.add_argument("--threads", type=_threads, help="CPU threads (as many as PyTorch likes)")
+    command.add_argument("--threads", type=_threads, help="CPU threads (as many as PyTorch likes; with --engine ray 1)")
     command.add_argument("--quiet", action="store_true", help="no progress bars")
 
 

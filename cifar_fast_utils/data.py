@@ -11,6 +11,7 @@ import difflib
 import hashlib
 import json
 import os
+import re
 import sys
 import tempfile
 import textwrap
@@ -95,9 +96,15 @@ def make_dataset(
 
 
 def cache_folder() -> Path:
-    """Where decoded datasets are kept: in what CIFAR_FAST_CACHE names, or cifar-fast in the user's cache folder."""
+    """Where decoded datasets are kept: in what CIFAR_FAST_CACHE names, or cifar-fast in the user's cache folder.
+
+    Raises `UserError` where there is neither.
+    """
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get(CACHE_VARIABLE) or Path(base, "cifar-fast")).expanduser()
+    try:
+        return Path(os.environ.get(CACHE_VARIABLE) or Path(base, "cifar-fast")).expanduser()
+    except RuntimeError as error:  # a user without a home, or none of that name
+        raise UserError(f"no cache folder: {sources.one_line(error)}; name one in {CACHE_VARIABLE}") from None
 
 
 def load(source: str = "auto", *, quiet: bool = False) -> Dataset:
@@ -171,7 +178,7 @@ def _folder(source: str, store: Path, quiet: bool) -> Dataset:
         raise UserError(f"{source!r} is no dataset: expected {', '.join(KEYWORDS)} or an existing folder{hint}")
     if not os.path.isdir(given):
         raise UserError(f"{given}: expected a folder that holds the dataset, found a file")
-    folder = Path(given).resolve()
+    folder = Path(os.path.abspath(given))  # a link goes by its own name
     folder = folder.parent if folder.name in (sources.BATCHES, "plain_text") else folder
     batches = folder / sources.BATCHES
     if torchvision := os.path.isdir(batches):
@@ -179,13 +186,14 @@ def _folder(source: str, store: Path, quiet: bool) -> Dataset:
     else:
         train, test = sources.parquet_files(folder)
         name, files, read = folder.name, train + test, partial(sources.read_parquet, folder, quiet)
-    file = store / f"{'ordered' if name == 'cifar10' else 'folder'}-{stamp(folder, files)}.safetensors"
+    plain = re.sub("[^a-z0-9]", "", name.lower())  # CIFAR-10, say
+    file = store / f"{'ordered' if plain == 'cifar10' else 'folder'}-{stamp(folder, files)}.safetensors"
 
     def make() -> Dataset:
         arrays = read()
-        if torchvision or (name == "cifar10" and sources.coloured_as_cifar10(arrays[0])):
+        if torchvision or (plain == "cifar10" and not sources.not_cifar10(arrays)):
             return _cifar10(arrays)
-        return make_dataset(f"{name}-lookalike" if name in KEYWORDS else name, sources.CIFAR10_CLASSES, *arrays)
+        return make_dataset(f"{name}-lookalike" if plain in KEYWORDS else name, sources.CIFAR10_CLASSES, *arrays)
 
     return _cached(file, make)
 
@@ -228,7 +236,7 @@ def _keep(dataset: Dataset, file: Path) -> Dataset:
 
 @contextlib.contextmanager
 def _scratch(store: Path) -> Iterator[Path]:
-    """A temporary folder inside the cache folder, removed whatever happens. Trouble with the disk: `UserError`."""
+    """A temporary folder inside the cache folder, removed at its end. Trouble with the disk: `UserError`."""
     try:
         store.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=store, prefix="tmp-", ignore_cleanup_errors=True) as folder:

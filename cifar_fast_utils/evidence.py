@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 
 from .device import cores_of
 from .ledger import Record, Setting, setting_of
@@ -76,26 +76,45 @@ class Rung:
         return int(self.records[0]["flops"])
 
 
+def of_device(records: Iterable[Record], device: str) -> list[Record]:
+    """Those made on this kind of device: what may have gone on beside one of them."""
+    return [record for record in records if record["device"] == device]
+
+
 def when(rungs: Iterable[Rung]) -> str:
     """The day of their runs, or the first and the last."""
     days = sorted(record["started"][:10] for rung in rungs for record in rung.records)
     return days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
 
 
-def rung(recipe: Recipe, records: Sequence[Record]) -> Rung | None:
+def rung(recipe: Recipe, records: Sequence[Record], neighbours: Sequence[Record] | None = None) -> Rung | None:
     """The runs of a recipe among the records of one setting; None if there are none.
 
-    The first record of each seed counts: a run repeated with the same seed is no new evidence. A recipe without TTA
-    also has the runs of the same recipe with TTA, which train the same network and test it both ways.
+    The earliest record of each seed counts: a run repeated with the same seed is no new evidence. A recipe without TTA
+    also has the runs of the same recipe with TTA, which train the same network and test it both ways. `neighbours` are
+    all the records of that kind of device, of other settings too, which may have disturbed them; else `records` are.
     """
     found: dict[int, Record] = {}
-    for record in records:
+    trained = untested(recipe).digest
+    for record in sorted(records, key=lambda record: _span(record)[0]):
         if record["recipe"]["digest"] == recipe.digest or (
-            not recipe.tta and record["recipe"]["tta"] and untested(from_dict(record["recipe"])).digest == recipe.digest
+            not recipe.tta and record["recipe"]["tta"] and _trained(record) == trained
         ):
             found.setdefault(record["seed"], record)
     ours = tuple(found[seed] for seed in sorted(found))
-    return Rung(recipe, ours, tuple(record for record in ours if not crowded(record, records))) if found else None
+    beside = records if neighbours is None else neighbours
+    return Rung(recipe, ours, tuple(record for record in ours if not crowded(record, beside))) if found else None
+
+
+_TRAINED: dict[str, str] = {}
+
+
+def _trained(record: Record) -> str:
+    """The digest of its recipe without TTA; reckoned once for each recipe."""
+    digest = record["recipe"]["digest"]
+    if digest not in _TRAINED:
+        _TRAINED[digest] = untested(from_dict(record["recipe"])).digest
+    return _TRAINED[digest]
 
 
 def crowded(record: Record, records: Iterable[Record]) -> bool:
@@ -104,25 +123,34 @@ def crowded(record: Record, records: Iterable[Record]) -> bool:
     A GPU has room for one run; a CPU, whose name says so, for as many threads as it has cores. Runs that overlap by
     less than a second do not count: a record gives its start in whole seconds.
     """
-
-    def span(one: Record) -> tuple[float, float]:
-        start = datetime.fromisoformat(one["started"]).timestamp()
-        return start, start + one["seconds"]["cold"]
-
-    start, end = span(record)
-    spans = [(*span(one), one["threads"]) for one in records if one is not record]
+    start, end = _span(record)
+    spans = [(*_span(one), one["threads"]) for one in records if one is not record]
     beside = [(max(start, a), b, threads) for a, b, threads in spans if min(end, b) - max(start, a) >= 1]
     at_once = [record["threads"] + sum(threads for a, b, threads in beside if a <= now < b) for now, _, _ in beside]
     cores = cores_of(record["device"])
     return bool(beside) and (cores is None or max(at_once) > cores)
 
 
-def rungs(records: Sequence[Record]) -> list[Rung]:
-    """Every recipe that the records of one setting hold, with its runs, in the order and by the name of the first."""
+def _span(record: Record) -> tuple[float, float]:
+    """When the run began and when it ended, in seconds since 1970."""
+    start = _timestamp(record["started"])
+    return start, start + record["seconds"]["cold"]
+
+
+@cache
+def _timestamp(started: str) -> float:
+    return datetime.fromisoformat(started).timestamp()
+
+
+def rungs(records: Sequence[Record], neighbours: Sequence[Record] | None = None) -> list[Rung]:
+    """Every recipe that the records of one setting hold, with its runs, in the order and by the name of the first.
+
+    `neighbours` as in `rung`.
+    """
     recipes: dict[str, Recipe] = {}
     for record in records:
         recipes.setdefault(record["recipe"]["digest"], from_dict(record["recipe"]))
-    return [found for recipe in recipes.values() if (found := rung(recipe, records)) is not None]
+    return [found for recipe in recipes.values() if (found := rung(recipe, records, neighbours)) is not None]
 
 
 def compare(new: Rung, old: Rung) -> Difference:

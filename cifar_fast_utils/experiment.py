@@ -22,6 +22,7 @@ from .plan import VALIDATION, Plan, missing
 from .recipe import Recipe, with_epochs
 from .record import current_commit, to_record
 from .run import Stopped
+from .sources import one_line
 from .train import data_at, recipe_at, train
 
 Work = list[tuple[Recipe, int]]
@@ -57,7 +58,7 @@ class Job:
     threads: int | None = None
 
     def __call__(self, recipe: Recipe, seed: int, tick: Tick = lambda epochs: None) -> Record:
-        """Train, and give the run's record. Raises `UserError` also where memory is full."""
+        """Train, and give the run's record. Raises `UserError` also where the machine fails: no memory, a dead GPU."""
         self._set_threads()
         commit, done = current_commit(), 0.0
 
@@ -80,10 +81,9 @@ class Job:
             )
         except Stopped:  # of half a run nothing is kept
             raise KeyboardInterrupt from None
-        except (MemoryError, RuntimeError) as error:
-            if where := out_of_memory(error):
-                raise UserError(f"{where} is out of memory") from None
-            raise
+        except (MemoryError, OSError, RuntimeError) as error:  # the plan's other runs go on
+            where = out_of_memory(error)
+            raise UserError(f"{where} is out of memory" if where else one_line(error)) from error
         return to_record(run, commit)
 
     def warm_up(self, recipe: Recipe) -> None:

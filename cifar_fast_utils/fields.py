@@ -113,16 +113,15 @@ class Recipe:
         """Check the fields; make numbers of their kind, so that equal recipes have one digest, JSON between or not."""
         for name, kind in _kinds().items():
             value = getattr(self, name)
-            if (kind is bool and not isinstance(value, bool)) or (kind is int and value != int(value)):
-                what = "true or false" if kind is bool else "a whole number"
-                raise UserError(f"recipe '{self.name}': {name} is {what}, not {value!r}")
+            if kind is bool and not isinstance(value, bool):
+                raise UserError(f"recipe '{self.name}': {name} is true or false, not {value!r}")
             if kind in (int, float):
-                object.__setattr__(self, name, kind(value))
+                object.__setattr__(self, name, self._number(name, kind, value))
         for name, kind in {"knots": float, **FROM_AN_EPOCH}.items():
-            object.__setattr__(self, name, tuple((float(epoch), kind(what)) for epoch, what in getattr(self, name)))
-        object.__setattr__(self, "widths", tuple(map(int, self.widths)))
+            pairs = ((float(epoch), self._number(name, kind, what)) for epoch, what in getattr(self, name))
+            object.__setattr__(self, name, tuple(pairs))
+        object.__setattr__(self, "widths", tuple(self._number("widths", int, width) for width in self.widths))
         epochs = [epoch for epoch, _ in self.knots]
-        numbers = [number for knot in self.knots for number in knot]
         sides, shares, frozen, resting = (
             [what for _, what in pairs] for pairs in (self.sides, self.hardest, self.frozen, self.resting)
         )
@@ -145,10 +144,11 @@ class Recipe:
                 f"a batch of {self.batch_size} cannot be split into {self.ghost_groups} equal ghost groups: "
                 f"take a multiple of {self.ghost_groups}",
             ),
+            (self.network == "lean" and self.batch_size < 2 * self.ghost_groups, "its norms need two images or more"),
             (not epochs or epochs != sorted(set(epochs)), f"the knots' epochs must rise: {epochs}"),
             (
-                not all(0 <= number < math.inf for number in numbers),
-                f"the knots hold finite numbers from 0 up: {numbers}",
+                not all(0 <= number < math.inf for knot in self.knots for number in knot),
+                f"the knots hold finite numbers from 0 up: {self.knots}",
             ),
             *(
                 (not right, f"{name} {must}, not {getattr(self, name)}")
@@ -207,6 +207,12 @@ class Recipe:
             if wrong:
                 raise UserError(f"recipe '{self.name}': {why}")
 
+    def _number(self, name: str, kind: Any, value: Any) -> Any:
+        """The value as a number of that kind, unless that would change it."""
+        if kind is int and value != int(value):
+            raise UserError(f"recipe '{self.name}': {name} is a whole number, not {value!r}")
+        return kind(value)
+
     @property
     def looks_back(self) -> bool:
         """Whether a training keeps account of what the network said when it last saw each image."""
@@ -242,9 +248,3 @@ def from_dict(content: Mapping[str, Any]) -> Recipe:
         return Recipe(**content)
     except (TypeError, ValueError, ArithmeticError) as error:
         raise UserError(f"not a recipe: {error}") from None
-
-
-def diff(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
-    """The fields that differ, but for the name: {field: (old value, new value)}."""
-    pairs = {field.name: (getattr(old, field.name), getattr(new, field.name)) for field in fields(Recipe)}
-    return {key: pair for key, pair in pairs.items() if key != "name" and pair[0] != pair[1]}

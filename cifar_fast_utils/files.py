@@ -18,11 +18,11 @@ def whole(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path` that takes its place when the block ends well, and is removed if not.
 
     The temporary name ends as the real one does, for libraries that go by it. Raises `UserError`, in one line, where
-    the disk is full, the folder is missing or may not be written to.
+    the disk is full, the folder is missing or may not be written to. Of a link the target is replaced.
     """
     temporary: Path | None = None
     try:
-        _refuse(path)
+        path = _target(path)
         handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
@@ -45,7 +45,7 @@ def write_json(path: Path, content: object) -> None:
 def check_writable(path: Path) -> None:
     """Raise `UserError` now if `whole(path)` would fail later, for instance after an hour's training."""
     try:
-        _refuse(path)
+        path = _target(path)
         tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
@@ -63,9 +63,12 @@ def stamp(folder: Path, files: Sequence[Path]) -> str:
     return hashlib.sha256(repr((str(folder), stats)).encode()).hexdigest()[:16]
 
 
-def _refuse(path: Path) -> None:
-    if path.exists() and not path.is_file():  # a device that was replaced, /dev/null say, would be gone
+def _target(path: Path) -> Path:
+    """What is to be written, behind any links. Raises `UserError` where that is no ordinary file."""
+    # A device that was replaced, /dev/null say, would be gone; so would /dev/stdout, which may lead to a file.
+    if (path.exists() and not path.is_file()) or os.path.dirname(os.path.abspath(path)) in ("/dev", "/dev/fd"):
         raise UserError(f"cannot write {path}: it is {'a folder' if path.is_dir() else 'no ordinary file'}")
+    return Path(os.path.realpath(path))
 
 
 def _umask() -> int:

@@ -129,6 +129,11 @@ def read(paths: Iterable[Path]) -> tuple[list[Record], list[Damaged]]:
     return records, damaged
 
 
+def settings_in(path: Path) -> set[Setting]:
+    """Those of the records in a ledger file; none where there is no such file. Raises `UserError` as `read` does."""
+    return {setting_of(record) for record in read([path] if path.exists() else [])[0]}
+
+
 def read_folder(folder: Path) -> tuple[list[Record], list[Damaged]]:
     """All the ledger files of a folder, in the order of their names."""
     return read(sorted(folder.glob("*.jsonl")))

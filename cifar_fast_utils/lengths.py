@@ -19,14 +19,17 @@ SCALED = ("name", "epochs", "knots", "whiten_bias_epochs", *FROM_AN_EPOCH)
 """Fields that another length changes."""
 
 
-def lengths(records: Sequence[Record], target: float) -> tuple[list[Rung], str]:
+def lengths(
+    records: Sequence[Record], target: float, neighbours: Sequence[Record] | None = None
+) -> tuple[list[Rung], str]:
     """Time to the target accuracy (fraction of 1), interpolated between the lengths that the records of a setting hold.
 
     A row for each recipe recorded at two or more lengths, with how many runs of each. Nothing is extrapolated. Also the
-    rungs that the table is made of; none and an empty text where there are no two lengths of anything.
+    rungs that the table is made of; none and an empty text where there are no two lengths of anything. `neighbours` as
+    in `evidence.rung`.
     """
     families: dict[tuple[str, str], dict[float, Rung]] = {}
-    for found in rungs_of(records):
+    for found in rungs_of(records, neighbours):
         fields = {key: value for key, value in asdict(found.recipe).items() if key not in SCALED}
         families.setdefault((family(found.recipe), repr(fields)), {})[found.recipe.epochs] = found
     used, lines = [], []

@@ -102,7 +102,7 @@ class Training:
                 self.check_finite()
                 last = self.losses[self.step - 1]
                 bar.set_postfix(loss=f"{last:.3f}", rate=f"{self.rate:.3f}", refresh=False)
-        if self.lookahead is not None and self.step == self.steps:
+        if self.lookahead is not None and self.step == self.steps >= recipe.lookahead_every:  # else it has seen nothing
             self.lookahead.update(self.network, keep=1.0)
 
     def one_step(self, images: Tensor, index: Tensor) -> None:

@@ -37,7 +37,7 @@ from .device import (
 from .errors import UserError
 from .experiment import Job
 from .files import stamp
-from .ledger import Damaged, Record, Setting, read_folder
+from .ledger import Damaged, Record, Setting, read_folder, settings_in
 from .ledger import results_folder as results_folder
 from .network import run_flops
 from .plan import read_plan
@@ -215,8 +215,8 @@ def evidence(*rungs: str, plan: str | None = None) -> None:
         found = read_plan(path)
         if found.search or (plan is None and found.compare == "none"):
             continue
-        tabled, single = False, []
-        for setting, table in plan_tables(found, records):
+        tabled, single, own = False, [], settings_in(path.with_suffix(".jsonl"))
+        for setting, table in plan_tables(found, records, own):
             recorded_rows = [k for k, row in enumerate(table) if row.rung]
             wanted = [k for k in recorded_rows if not rungs or table[k].recipe.name.split("@")[0] in rungs]
             others = {max(k - 1, 0) if found.compare == "before" else 0 for k in wanted} & {*recorded_rows} - {*wanted}
@@ -225,9 +225,13 @@ def evidence(*rungs: str, plan: str | None = None) -> None:
             elif wanted:
                 shown = tabled = True
                 # What they are compared with stands there for its figures: its own verdict is of another comparison.
-                bare = {k: replace(table[k], against="", difference=None, verdict="") for k in others}
+                bare = {k: replace(table[k], other=None, difference=None, verdict="") for k in others}
                 kept = [bare.get(k, table[k]) for k in sorted({*wanted, *others})]
-                display(Markdown("\n\n".join([f"**{found.question}**", *told(found, setting, kept)])))
+                tests = sum(row.difference is not None for row in table)
+                said = f"**{found.question}**"
+                if tests:
+                    said += f" ({found.worth:g} points matter; the verdicts are corrected for {tests} comparisons.)"
+                display(Markdown("\n\n".join([said, *told(found, setting, kept, own)])))
         if single:
             display(Markdown(f"On {'; '.join(single)} there are single runs, which tell no difference."))
     if not shown:

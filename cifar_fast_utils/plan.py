@@ -106,12 +106,16 @@ class Plan(BaseModel):
         A rung that another of the plan equals but for TTA is not run: the other's runs give its accuracy as well.
         """
         count = [(recipe, self.fewer.get(recipe.name, self.seeds)) for recipe in self.recipes()]
-        with_tta = {untested(recipe).digest: n for recipe, n in count if recipe.tta}
+        with_tta: dict[str, int] = {}
+        for recipe, n in count:
+            if recipe.tta:
+                trained = untested(recipe).digest
+                with_tta[trained] = max(n, with_tta.get(trained, 0))
         return [
             (recipe, self.first_seed + seed)
             for seed in range(max(n for _, n in count))
             for recipe, n in count
-            if seed < n and (recipe.tta or seed >= with_tta.get(recipe.digest, 0))
+            if seed < n and (recipe.tta or seed >= with_tta.get(untested(recipe).digest, 0))
         ]
 
 
@@ -166,5 +170,5 @@ def missing(
     held = {(kind.digest, seed) for recipe, seed in here for kind in (recipe, untested(recipe))}
     left: dict[tuple[str, int], tuple[Recipe, int]] = {}
     for recipe, seed in runs:
-        left.setdefault((recipe.digest, seed), (recipe, seed))
+        left.setdefault(((recipe if recipe.tta else untested(recipe)).digest, seed), (recipe, seed))
     return [run for key, run in left.items() if key not in held]

@@ -14,6 +14,7 @@ from .errors import UserError
 from .experiment import Job, Tick, Work
 from .ledger import Record, Setting
 from .recipe import Recipe
+from .sources import one_line
 
 
 class OnRay:
@@ -41,8 +42,11 @@ class OnRay:
         on_gpu = job.device == "cuda" or (job.device == "auto" and gpus)
         if not any(node.get("CPU", 0) >= threads and node.get("GPU", 0) >= int(on_gpu) for node in nodes):
             raise UserError(f"no node of the Ray cluster has {threads} CPUs{' and a GPU' if on_gpu else ''}")
-        # Left to itself, Ray ends a process that has used a GPU after one run.
-        needs = ray.remote(num_cpus=threads, num_gpus=int(on_gpu), max_calls=0)
+        if on_gpu:  # a node whose GPU has gone must not train on its processor instead
+            job = replace(job, device="cuda")
+        # Left to itself, Ray ends a process that has used a GPU after one run, and repeats one without end that memory
+        # was too small for.
+        needs = ray.remote(num_cpus=threads, num_gpus=int(on_gpu), max_calls=0, max_retries=0)
         self.ray, self.job = ray, replace(job, threads=threads)
         self.remote_run, self.remote_setting = needs(_run), needs(_setting)
 
@@ -68,10 +72,11 @@ class OnRay:
     def _get(self, reference: Any) -> Any:
         try:
             return self.ray.get(reference)
-        except self.ray.exceptions.RayTaskError as error:
-            raise error.cause from None
         except self.ray.exceptions.RayError as error:  # a worker that was killed, a node that has gone
-            raise UserError(f"Ray: {str(error).strip().splitlines()[0]}") from None
+            cause = getattr(error, "cause", None)
+            if cause is None or isinstance(cause, self.ray.exceptions.RayError):
+                raise UserError(f"Ray: {one_line(error)[:200]}") from None
+            raise cause from None  # what the run itself raised
 
 
 def _run(job: Job, recipe: Recipe, seed: int) -> Record:

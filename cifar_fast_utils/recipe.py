@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from .errors import UserError
 from .fields import Knots as Knots
 from .fields import Recipe as Recipe
-from .fields import diff as diff
 from .fields import from_dict as from_dict
 from .modern import MODERN as MODERN
 from .modern import MODERN_WITHOUT as MODERN_WITHOUT
@@ -40,6 +39,12 @@ def get(name: str) -> Recipe:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}?" if near else "`cifar-fast recipes` lists them"
     raise UserError(f"no recipe is called '{name}': {hint}")
+
+
+def diff(old: Recipe, new: Recipe) -> dict[str, tuple[Any, Any]]:
+    """The fields that differ, but for the name: {field: (old value, new value)}."""
+    pairs = {field.name: (getattr(old, field.name), getattr(new, field.name)) for field in fields(Recipe)}
+    return {key: pair for key, pair in pairs.items() if key != "name" and pair[0] != pair[1]}
 
 
 def is_another(recipe: Recipe) -> bool:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from .evidence import Rung, by_setting, when
-from .ledger import Setting, read_folder
+from .evidence import Rung, by_setting, of_device, when
+from .ledger import Setting, read_folder, settings_in
 from .lengths import lengths
 from .plan import VALIDATION, Plan, read_plan
 from .shares import read_shares, shares_table
@@ -30,30 +30,31 @@ def where(setting: Setting) -> str:
     return f"On {dataset_of(setting.dataset)}; {setting.scale} scale; {setting.device}, {setting.precision}"
 
 
-def caption(setting: Setting, rungs: Sequence[Rung]) -> str:
-    """Where, how many and when, and how to read the table."""
-    records = {id(record): record for rung in rungs for record in rung.records}.values()
-    threads = ", ".join(sorted({str(rung.threads) for rung in rungs}))
-    return (
-        f"{where(setting)}; {len(records)} run{'s' * (len(records) > 1)}, {when(rungs)}. "
-        f"Accuracy in percent with its 95% interval; sd: of single runs; seconds: medians "
-        f"({threads} CPU thread{'s' * (threads != '1')}"
-        f"{', blank where other runs shared the device' * any(not rung.timed for rung in rungs)})."
-    )
-
-
 HEAD = ["rung", "epochs", "n", "accuracy", "interval", "sd", "no TTA", "train s", "train_eval s", "cold s", "PFLOP"]
 ASIDE = 5
 """How many of these come before what a plan's comparison says."""
 
 
-def cells(rung: Rung) -> list[str]:
-    """A rung's figures, under `HEAD`."""
+def caption(setting: Setting, rungs: Sequence[Rung], head: Sequence[str] = HEAD) -> str:
+    """Where, how many and when, and how to read the table with these columns."""
+    records = {id(record): record for rung in rungs for record in rung.records}.values()
+    threads = ", ".join(sorted({str(rung.threads) for rung in rungs}))
+    return (
+        f"{where(setting)}; {len(records)} run{'s' * (len(records) > 1)}, {when(rungs)}. "
+        f"Accuracy in percent{' with its 95% interval' * ('interval' in head)}"
+        f"{', differences with their 95% interval' * ('against base' in head)}"
+        f"{'; sd: of single runs' * ('sd' in head)}; seconds: medians ({threads} CPU thread{'s' * (threads != '1')}"
+        f"{', blank where recorded runs on this kind of device overlapped' * any(not rung.timed for rung in rungs)})."
+    )
+
+
+def cells(rung: Rung, planned: int = 0) -> list[str]:
+    """A rung's figures, under `HEAD`; with how many runs were planned, if these are fewer."""
     mean = rung.interval
     return [
         f"`{rung.recipe.name}`",
         f"{rung.recipe.epochs:g}",
-        str(mean.n),
+        f"{mean.n} of {planned}" if mean.n < planned else str(mean.n),
         f"{mean.mean:.2f}",
         f"{mean.low:.2f} to {mean.high:.2f}" if mean.n > 1 else "",
         f"{mean.sd:.2f}" if mean.n > 1 else "",
@@ -63,8 +64,8 @@ def cells(rung: Rung) -> list[str]:
     ]
 
 
-def plan_table(plan: Plan, rows: Sequence[Row]) -> str:
-    """The plan's table for one setting, of the rungs that have runs."""
+def plan_table(plan: Plan, rows: Sequence[Row], own: bool = True) -> str:
+    """The plan's table for one setting, of the rungs that have runs; `own`: they were made for this plan."""
     goal = not all(math.isnan(row.p_of_goal) for row in rows)
     said = [f"p of {goal_of(plan)}"] if goal else []
     if plan.compare != "none":
@@ -77,16 +78,17 @@ def plan_table(plan: Plan, rows: Sequence[Row]) -> str:
                 line.append(unless_nan(row.p_of_goal, ".2g"))
             if plan.compare != "none":
                 line += [signed(row.difference), row.verdict.split(" (")[0]]
-            figures = cells(row.rung)
+            figures = cells(row.rung, plan.fewer.get(row.recipe.name, plan.seeds) if own else 0)
             lines.append([*figures[:ASIDE], *line, *figures[ASIDE:]])
     head = [*HEAD[:ASIDE], *said, *HEAD[ASIDE:]]
     return markdown(head, lines)
 
 
-def told(plan: Plan, setting: Setting, rows: Sequence[Row]) -> list[str]:
-    """Rows as paragraphs: where they come from, the table, what it comes to."""
-    parts = [caption(setting, [row.rung for row in rows if row.rung]), plan_table(plan, rows), findings(rows)]
-    return [part for part in parts if part]
+def told(plan: Plan, setting: Setting, rows: Sequence[Row], own: Collection[Setting] | None = None) -> list[str]:
+    """Rows as paragraphs: where they come from, the table, what it comes to; `own`: as in `plan_tables`, None: all."""
+    ours = own is None or setting in own
+    said = caption(setting, [row.rung for row in rows if row.rung]) + " Made for other plans." * (not ours)
+    return [part for part in (said, plan_table(plan, rows, ours), findings(rows)) if part]
 
 
 def signed(found: Difference | None) -> str:
@@ -106,6 +108,7 @@ def findings(rows: Sequence[Row]) -> str:
             detail = row.verdict.removeprefix(kind).strip()
             joint = "" if not detail else " " if detail.startswith("(") else ", none "
             of = f"`{row.recipe.name}` against `{row.against}`: {signed(row.difference)} points"
+            detail += f"; {row.lengths}" if row.lengths else ""
             said.setdefault(kind, []).append(f"{of}{joint}{detail}")
     lines = []
     for kind, heading in KINDS.items():
@@ -118,10 +121,12 @@ def in_short(plan: Plan, tables: Sequence[tuple[Setting, Sequence[Row]]]) -> str
     """The plan's question, and for each setting which rungs got which verdict; empty if none got one."""
     lines = []
     for setting, table in tables:
-        said = {kind: [f"`{row.recipe.name}`" for row in table if kind_of(row.verdict) == kind] for kind in KINDS}
+        called = {id(row): f"`{row.recipe.name}`" + (f" ({row.lengths})" if row.lengths else "") for row in table}
+        said = {kind: [called[id(row)] for row in table if kind_of(row.verdict) == kind] for kind in KINDS}
         if goal := goal_of(plan):
             reached = [f"`{row.recipe.name}`" for row in table if row.p_of_goal < LEVEL]
-            said = {f"at least {goal} (p < {LEVEL})": reached, **said}
+            open_yet = [f"`{row.recipe.name}`" for row in table if row.p_of_goal >= LEVEL]
+            said = {f"at least {goal} (p < {LEVEL})": reached, f"not shown to be at least {goal}": open_yet, **said}
         if any(said.values()):
             answers = "; ".join(f"*{kind}*: {', '.join(names)}" for kind, names in said.items() if names)
             lines.append(f"- {setting.device}, {setting.precision}: {answers}")
@@ -149,12 +154,16 @@ least a target, or at least another recipe's less what matters. So a recipe may 
 
 Seconds are given from those runs alone that no other recorded run on the same kind of machine disturbed: they had the
 GPU, or a core for each of their threads, to themselves. Runs with fewer threads than their machine has cores mostly
-had a neighbour on the others: compare their FLOPs, not their seconds."""
+had a neighbour on the others: compare their FLOPs, not their seconds. Under *cold s* the warm-up step is on the clock
+too; but a plan makes a run to warm up before its first, so none of these is the first of its process.
+
+A table whose runs were *made for other plans* answers the question only as far as these happen to do, and is left out
+of what stands in short. *Of* behind a number of runs: so many were planned, and the others have not been made yet."""
 
 STRAIGHT = """\
 Read off a straight line between the two recorded lengths that the target lies between. Accuracy rises ever more slowly,
-so where these lie far apart the line is too low and the time too long. No seconds stand where the two lengths ran with
-different numbers of threads."""
+so where these lie far apart the line is too low and the time too long. Where *n* is 1, it ends on a single run. No
+seconds stand where the two lengths ran with different numbers of threads."""
 
 
 def by_numbers(path: Path) -> list[str | int]:
@@ -168,32 +177,36 @@ def report(folder: Path, target: float = 0.94) -> str:
     Raises `UserError` where a plan or a file cannot be read.
     """
     records, damaged = read_folder(folder)
-    records = [record for record in records if not record["dataset"].endswith(VALIDATION)]
+    evidence = [record for record in records if not record["dataset"].endswith(VALIDATION)]
     short, parts, planned = [], [], []
     for path in sorted(folder.glob("*.toml"), key=by_numbers):
         plan = read_plan(path)
         if plan.search:
             continue
-        tables = plan_tables(plan, records)
+        own = settings_in(path.with_suffix(".jsonl"))
+        tables = plan_tables(plan, records, own)
         if not tables:
             planned.append(f"- {plan.question} (`{path.name}`)")
             continue
-        short.append(in_short(plan, tables))
+        short.append(in_short(plan, [found for found in tables if found[0] in own]))
         parts.append(f"## {plan.question}")
         if plan.compare != "none":
             parts.append(f"The smallest difference that matters here: {plan.worth:g} points.")
         for setting, table in tables:
-            parts += told(plan, setting, table)
+            parts += told(plan, setting, table, own)
             if absent := [f"`{row.recipe.name}`" for row in table if not row.rung]:
                 parts.append(f"No runs yet of {', '.join(absent)}.")
     if shares := sorted(folder.glob("shares*.json")):
         parts += ["## Where the time goes", *(shares_table(read_shares(path)) for path in shares)]
-    times = [(setting, *lengths(theirs, target)) for setting, theirs in by_setting(records).items()]
+    times = [
+        (setting, *lengths(theirs, target, of_device(records, setting.device)))
+        for setting, theirs in by_setting(evidence).items()
+    ]
     if any(rungs for _, rungs, _ in times):
         parts += [f"## Time to {target:.1%}", STRAIGHT]
         for setting, rungs, lines in times:
             if rungs:
-                parts += [caption(setting, rungs), lines]
+                parts += [caption(setting, rungs, head=()), lines]
     if planned:
         parts += ["## Planned, without runs yet", "\n".join(planned)]
     if damaged:

@@ -11,7 +11,11 @@ What = TypeVar("What", int, float)
 
 
 def with_epochs(recipe: Recipe, epochs: float) -> Recipe:
-    """The recipe stretched to another length, its schedules with it; named `NAME@EPOCHS`. Raises `UserError` if ≤ 0."""
+    """The recipe stretched to another length, its schedules with it; named `NAME@EPOCHS`. Raises `UserError` if ≤ 0.
+
+    What begins at an epoch begins at a whole one, the nearest. So a short training may end before its last stage
+    begins: `small_fast_60@2` never comes to the size that it is tested at (notebook 17).
+    """
     factor = epochs / recipe.epochs  # first, so that half an epoch comes out exact
     stretched = replace(recipe, name=f"{recipe.name}@{epochs:g}", epochs=epochs)  # refuses what is no length
     steps: dict[str, Any] = {name: _stretched(getattr(recipe, name), factor) for name in FROM_AN_EPOCH}

@@ -27,6 +27,8 @@ from .errors import UserError
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MEAN, STD = (125.31, 122.95, 113.87), (62.99, 62.09, 66.70)
 """Of CIFAR-10's training images, RGB, in bytes; as the article has them."""
+COUNTS = (50_000, 10_000)
+"""Of its training and its test images."""
 BATCHES = "cifar-10-batches-py"  # the folder in torchvision's archive
 
 Arrays = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -36,6 +38,16 @@ Arrays = tuple[Tensor, Tensor, Tensor, Tensor]
 def one_line(error: BaseException) -> str:
     """An exception's kind and text, on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+
+
+def not_cifar10(arrays: Arrays) -> str:
+    """Why these cannot be CIFAR-10's own images, their numbers or their colours; empty where nothing says so."""
+    counts = (len(arrays[0]), len(arrays[2]))
+    if counts != COUNTS:
+        return f"expected {COUNTS[0]} training and {COUNTS[1]} test images, found {counts[0]} and {counts[1]}"
+    if not coloured_as_cifar10(arrays[0]):  # re-encoded, perhaps
+        return "the images' colours have not CIFAR-10's mean and spread"
+    return ""
 
 
 def coloured_as_cifar10(images: Tensor) -> bool:
@@ -69,13 +81,19 @@ def read_torchvision(folder: Path) -> Arrays:
     from torchvision.datasets import CIFAR10
     from torchvision.datasets.utils import check_integrity
 
+    def whole(name: str, md5: str) -> bool:
+        try:
+            return bool(check_integrity(folder / BATCHES / name, md5))
+        except OSError:  # it is there, but cannot be read
+            return False
+
     try:
         train, test = (CIFAR10(str(folder), train=train) for train in (True, False))
     except (RuntimeError, OSError) as error:
         wanted = [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]
-        bad = [name for name, md5 in wanted if not check_integrity(folder / BATCHES / name, md5)]
+        bad = [name for name, md5 in wanted if not whole(name, md5)]
         raise UserError(
-            f"{folder / BATCHES}: missing, or md5 checksum wrong: {', '.join(bad) or one_line(error)}; "
+            f"{folder / BATCHES}: missing, unreadable, or md5 checksum wrong: {', '.join(bad) or one_line(error)}; "
             "expected the files of cifar-10-python.tar.gz, unchanged"
         ) from error
     images = [torch.from_numpy(np.ascontiguousarray(part.data)) for part in (train, test)]
@@ -140,11 +158,27 @@ def _decode(image: bytes | None) -> np.ndarray[Any, Any]:
     try:
         with Image.open(io.BytesIO(image), formats=("PNG", "JPEG")) as opened:
             if opened.size == (32, 32):
-                return np.array(opened.convert("RGB"))
+                return np.array(as_rgb(opened))
             width, height = opened.size
     except Exception as error:  # damaged bytes make Pillow raise almost anything
         raise UserError(f"not a readable PNG or JPEG image ({one_line(error)})") from error
     raise UserError(f"expected an image of 32×32, found {width}×{height}")
+
+
+def as_rgb(picture: Image.Image) -> Image.Image:
+    """A picture in 8-bit RGB, deep grey scaled, where `convert` would cut it off at 255, and what is transparent white.
+
+    Raises `UserError` for grey of more than 16 bits.
+    """
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
+        grey = np.asarray(picture)
+        if picture.mode == "F" or grey.min() < 0 or grey.max() > 65_535:
+            raise UserError("expected 8 or 16 bits of grey, found more")
+        picture = Image.fromarray((grey // 257).astype(np.uint8))
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert("RGB")
 
 
 def _count_rows(path: Path) -> int:

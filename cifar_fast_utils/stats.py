@@ -21,6 +21,8 @@ LEVEL = 0.05
 """How often a verdict *better* or *worse* may be wrong where there is no difference."""
 POWER = 0.8
 """How often a difference of the size looked for should be found."""
+UNTOLD = (-math.inf, math.inf, 1.0)
+"""The interval and the p where the values tell nothing."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +69,17 @@ class Difference:
 def difference(new: Sequence[float], old: Sequence[float]) -> Difference:
     """Compare two independent samples by Welch's test.
 
-    With fewer than two values on a side, p is 1 and the interval infinite. Raises `ValueError` if a side is empty.
+    With fewer than two values on a side, or two on each without any spread, p is 1 and the interval infinite. Raises
+    `ValueError` if a side is empty.
     """
     mean = interval(new).mean - interval(old).mean
     n = min(len(new), len(old))
     spreads = [float(statistics.variance(side)) for side in (new, old) if len(side) > 1]
     sd = math.sqrt(math.fsum(spreads) / len(spreads)) if spreads else math.nan
     if n < 2:
-        return Difference(mean, -math.inf, math.inf, 1.0, n, sd)
-    if sd == 0:  # the test would divide by it
-        return Difference(mean, mean, mean, float(mean == 0), n, sd)
+        return Difference(mean, *UNTOLD, n, sd)
+    if sd == 0:  # the test would divide by it; two equal values are a coincidence, and no spread
+        return Difference(mean, mean, mean, float(mean == 0), n, sd) if n > 2 else Difference(mean, *UNTOLD, n, sd)
     with warnings.catch_warnings():  # one side may hold the same value twice: Welch's test does not mind
         warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
         test = stats.ttest_ind(new, old, equal_var=False)
@@ -90,9 +93,9 @@ def paired_difference(new: Sequence[float], old: Sequence[float]) -> Difference:
     Its `sd` is that of the differences over √2: what two independent samples would have for such differences.
     Raises `ValueError` if the samples differ in length or are empty.
     """
-    d = interval([a - b for a, b in zip(new, old, strict=True)])
-    if d.n < 2:
-        return Difference(d.mean, -math.inf, math.inf, 1.0, d.n, math.nan, paired=True)
+    d = interval([round(a - b, 9) for a, b in zip(new, old, strict=True)])  # equal ones come out equal
+    if d.n < 2 or (d.n == 2 and d.sd == 0):
+        return Difference(d.mean, *UNTOLD, d.n, d.sd, paired=True)
     if d.sd == 0:
         return Difference(d.mean, d.mean, d.mean, float(d.mean == 0), d.n, 0.0, paired=True)
     p = 2 * float(stats.t.sf(abs(d.mean) / d.sd * math.sqrt(d.n), d.n - 1))
@@ -106,8 +109,8 @@ def p_at_least(values: Sequence[float], target: float) -> float:
     """
     if len(values) < 2:
         return math.nan
-    if min(values) == max(values):
-        return float(values[0] <= target)
+    if min(values) == max(values):  # two equal values are a coincidence, and no spread
+        return float(values[0] <= target or len(values) == 2)
     return float(stats.ttest_1samp(values, target, alternative="greater").pvalue)
 
 

@@ -26,6 +26,7 @@ from .device import (
 from .epochs import epochs_of as epochs_of
 from .errors import UserError
 from .evaluate import accuracy_of, answers, cross_entropy_of
+from .layers import CLASSES
 from .loop import Training, advice
 from .network import build_network, run_flops
 from .network import count_flops as count_flops
@@ -81,6 +82,8 @@ def train(
     precision = choose_precision(precision, on)
     size = scale if isinstance(scale, Scale) else choose_scale(scale, on)
     recipe, data = recipe_at(size, recipe), data_at(size, dataset)
+    if len(data.classes) > CLASSES:
+        raise UserError(f"{data.name} has {len(data.classes)} classes, and the networks tell {CLASSES} apart")
     run = Run(
         recipe=recipe,
         scale=size.name,

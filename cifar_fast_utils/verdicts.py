@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from .device import SCALES, cores_of
-from .evidence import Rung, by_setting, compare, rung, same_on_shared_seeds
+from .evidence import Rung, by_setting, compare, of_device, rung, same_on_shared_seeds
 from .ledger import Record, Setting
 from .plan import Plan
 from .recipe import Recipe
@@ -30,20 +30,33 @@ class Row:
     recipe: Recipe
     rung: Rung | None
     """None: no runs yet."""
-    against: str
+    other: Rung | None
+    """What it is compared with; None if with nothing."""
     difference: Difference | None
     verdict: str
     p_of_goal: float
     """Of "its mean reaches what the plan asks of each rung"; NaN where nothing is asked, or it cannot be said."""
 
+    @property
+    def against(self) -> str:
+        """The name of what it is compared with; empty if that is nothing."""
+        return self.other.recipe.name if self.other else ""
 
-def rows(plan: Plan, records: Sequence[Record]) -> list[Row]:
-    """The plan's rungs as the records of one setting show them.
+    @property
+    def lengths(self) -> str:
+        """Both numbers of epochs, where they differ: then a verdict is not of the trick alone."""
+        if self.other is None or self.recipe.epochs == self.other.recipe.epochs:
+            return ""
+        return f"{self.recipe.epochs:g} epochs against {self.other.recipe.epochs:g}"
+
+
+def rows(plan: Plan, records: Sequence[Record], neighbours: Sequence[Record] | None = None) -> list[Row]:
+    """The plan's rungs as the records of one setting show them; `neighbours` as in `evidence.rung`.
 
     Holm's correction runs over all the verdicts, and over all the p of the goal.
     """
     recipes = [recipe_at(SCALES[plan.scale], recipe) for recipe in plan.recipes()]
-    rungs = [rung(recipe, records) for recipe in recipes]
+    rungs = [rung(recipe, records, neighbours) for recipe in recipes]
     other = {"none": rungs, "before": rungs[:1] + rungs[:-1], "first": rungs[:1] * len(rungs)}[plan.compare]
     differences = [
         compare(new, old) if new and old and new is not old else None for new, old in zip(rungs, other, strict=True)
@@ -59,23 +72,26 @@ def rows(plan: Plan, records: Sequence[Record]) -> list[Row]:
             same = same_on_shared_seeds(new, old)
             if same > 2 and new.records != old.records:
                 said = f"no difference larger than 0 points shown (the same to the image on each of {same} seeds)"
-        table.append(Row(recipe, new, old.recipe.name if old and found else "", found, said, p_of_goal))
+        table.append(Row(recipe, new, old if found else None, found, said, p_of_goal))
     return table
 
 
-def plan_tables(plan: Plan, records: Sequence[Record]) -> list[tuple[Setting, list[Row]]]:
+def plan_tables(
+    plan: Plan, records: Sequence[Record], own: Collection[Setting] = ()
+) -> list[tuple[Setting, list[Row]]]:
     """The plan's rows in each of its settings, on its dataset, scale and kind of device, that has a run of it.
 
-    The setting with the most runs of it comes first.
+    The settings in which it was carried out itself (`own`) come first, others have runs that were made for other plans;
+    among either kind the one with the most runs.
     """
     tables = [
-        (setting, rows(plan, theirs))
+        (setting, rows(plan, theirs, of_device(records, setting.device)))
         for setting, theirs in by_setting(records).items()
         if (setting.dataset, setting.scale) == (plan.dataset, plan.scale)
         and not (plan.gpu and cores_of(setting.device))
     ]
     tables = [(setting, table) for setting, table in tables if any(row.rung for row in table)]
-    return sorted(tables, key=lambda found: -sum(row.rung.n for row in found[1] if row.rung))
+    return sorted(tables, key=lambda found: (found[0] not in own, -sum(row.rung.n for row in found[1] if row.rung)))
 
 
 def goal_of(plan: Plan) -> str:

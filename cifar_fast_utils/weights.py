@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from safetensors import SafetensorError, safe_open
@@ -19,6 +18,7 @@ from .files import whole
 from .network import new_network
 from .recipe import Recipe, from_dict
 from .run import Run
+from .sources import as_rgb
 
 
 def save_network(run: Run, width: int, classes: tuple[str, ...], path: Path) -> None:
@@ -69,10 +69,7 @@ def read_picture(path: Path) -> Tensor:
     try:
         with Image.open(path) as picture:
             upright = ImageOps.exif_transpose(picture)
-            if upright.mode.startswith("I"):  # 16 bits of grey, which `convert` would cut off at 255
-                upright = Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
-            upright = upright.convert("RGB")
-            small = ImageOps.fit(upright, (SIZE, SIZE), Image.Resampling.BICUBIC)
+            small = ImageOps.fit(as_rgb(upright), (SIZE, SIZE), Image.Resampling.BICUBIC)
     except UnidentifiedImageError:
         raise UserError(f"{path} is not a picture that Pillow can read") from None
     except Exception as error:  # damaged bytes make Pillow raise almost anything

@@ -176,7 +176,7 @@ def hosts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hosts]:
     """Point torchvision and `download` at two good hosts that serve a tiny CIFAR-10, made in `folder`."""
     from torchvision.datasets import CIFAR10
 
-    from cifar_fast_utils import download
+    from cifar_fast_utils import download, sources
 
     data = arrays()
     order = torch.randperm(len(data[0]), generator=torch.Generator().manual_seed(0))
@@ -190,6 +190,6 @@ def hosts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hosts]:
         monkeypatch.setattr(CIFAR10, "url", f"{server.address}/author.tar.gz")
         monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(packed).hexdigest())
         monkeypatch.setattr(download, "HUB", f"{server.address}/hub/")
-        monkeypatch.setattr(download, "COUNTS", (20, 10))
-        monkeypatch.setattr(download, "coloured_as_cifar10", lambda images: True)
+        monkeypatch.setattr(sources, "COUNTS", (20, 10))
+        monkeypatch.setattr(sources, "coloured_as_cifar10", lambda images: True)
         yield Hosts(replies, server.asked, data, hub)

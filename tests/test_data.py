@@ -174,8 +174,12 @@ def test_parquet_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 def test_what_is_called_cifar10_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = tuple(len(arrays()[k]) for k in (0, 2))
+    monkeypatch.setattr(sources, "COUNTS", numbers)
     folder = write_parquet(tmp_path / "cifar10", arrays())
     assert load(str(folder), quiet=True).name == "cifar10-lookalike"
+    for alike in ("CIFAR-10", "cifar_10"):
+        assert load(str(write_parquet(tmp_path / alike, arrays())), quiet=True).name == f"{alike}-lookalike"
     assert load(str(folder), quiet=True).name == "cifar10-lookalike"  # from the cache
     assert load(str(write_parquet(tmp_path / "synthetic", arrays())), quiet=True).name == "synthetic-lookalike"
     cached = "\n".join(line for line in found() if line.startswith("cached: "))
@@ -190,6 +194,24 @@ def test_what_is_called_cifar10_is_looked_at(tmp_path: Path, monkeypatch: pytest
                 patch.setattr(sources, constant, value + off)
                 folder = write_parquet(tmp_path / f"{constant}{off}" / "cifar10", arrays())  # not cached yet
                 assert load(str(folder), quiet=True).name == name
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "coloured_as_cifar10", lambda images: True)
+        for count, name in ((numbers, "cifar10"), ((numbers[0], numbers[1] + 1), "CIFAR10-lookalike")):
+            patch.setattr(sources, "COUNTS", count)
+            folder = write_parquet(tmp_path / f"{count[1]}" / "CIFAR10", arrays())
+            assert load(str(folder), quiet=True).name == name
+
+
+def test_a_link_to_a_folder_goes_by_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my-images").symlink_to(write_parquet(tmp_path / "v3", arrays()))
+    assert load(str(tmp_path / "my-images"), quiet=True).name == "my-images"
+    (tmp_path / "own").mkdir()
+    real = write_batches(tmp_path / "own", arrays(), monkeypatch) / sources.BATCHES
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere" / sources.BATCHES
+    link.symlink_to(real.rename(tmp_path / "c10"))
+    for folder in (link, link.parent):
+        assert load(str(folder), quiet=True).name == "cifar10"
 
 
 def test_a_link_into_nowhere_is_one_line(tmp_path: Path) -> None:
@@ -387,7 +409,6 @@ def test_from_wherever_it_comes_it_is_the_same(
     from_author = load("cifar10", quiet=True)
     (tmp_path / "own").mkdir()
     folder = load(str(write_batches(tmp_path / "own", net.data, monkeypatch)), quiet=True)
-    monkeypatch.setattr(sources, "coloured_as_cifar10", lambda images: True)
     (tmp_path / "named").mkdir()
     parquet = load(str(write_parquet(tmp_path / "named" / "cifar10", net.hub)), quiet=True)
     assert {from_hub.digest, from_author.digest, folder.digest, parquet.digest} == {from_hub.digest}

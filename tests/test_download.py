@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from servers import Hosts, Reply, hosts, message, same
 
 from cifar_fast_utils import download as net_of
+from cifar_fast_utils import sources
 from cifar_fast_utils.download import DownloadError, download
 from cifar_fast_utils.errors import UserError
 from cifar_fast_utils.sources import BATCHES, Arrays, coloured_as_cifar10, one_order
@@ -105,17 +107,28 @@ def test_unreachable_hosts(net: Hosts, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_the_hub_must_serve_all_images(net: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(net_of, "COUNTS", (50_000, 10_000))
+    monkeypatch.setattr(sources, "COUNTS", (50_000, 10_000))
     net.spoil("author", Reply(status=404))
     said = message(lambda: download(tmp_path, quiet=True), DownloadError)
     assert "expected 50000 training and 10000 test images, found 20 and 10" in said
 
 
 def test_the_hub_must_serve_cifar10s_colours(net: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(net_of, "coloured_as_cifar10", coloured_as_cifar10)
+    monkeypatch.setattr(sources, "coloured_as_cifar10", coloured_as_cifar10)
     net.spoil("author", Reply(status=404))
     said = message(lambda: download(tmp_path, quiet=True), DownloadError)
     assert "the images' colours have not CIFAR-10's mean and spread" in said
+
+
+def test_a_torchvision_that_does_not_import_is_no_traceback(
+    net: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One made for another PyTorch raises even at the import. The hub needs none."""
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
+    assert len(download(tmp_path, quiet=True)[0]) == 20
+    net.spoil("hub", Reply(status=404))
+    said = message(lambda: download(tmp_path, quiet=True), DownloadError)
+    assert "and torchvision does not import (ModuleNotFoundError" in said
 
 
 def test_an_archive_with_a_wrong_checksum_is_not_unpacked(net: Hosts, tmp_path: Path) -> None:

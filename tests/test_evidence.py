@@ -11,9 +11,11 @@ from cifar_fast_utils.beside import beside
 from cifar_fast_utils.evidence import crowded, rung
 from cifar_fast_utils.ledger import Record, setting_of
 from cifar_fast_utils.lengths import lengths
+from cifar_fast_utils.plan import Plan
 from cifar_fast_utils.plots import evidence_figures
 from cifar_fast_utils.recipe import get, with_epochs
 from cifar_fast_utils.report import caption, cells
+from cifar_fast_utils.verdicts import plan_tables
 
 GPU, CPU = "a T4", "a machine, 2 cores"
 
@@ -68,13 +70,24 @@ def test_the_seconds_are_those_of_the_runs_that_were_alone() -> None:
     assert (found.n, len(found.timed), found.seconds("train")) == (4, 2, 20)
 
 
+def test_a_run_of_another_setting_disturbs_as_much() -> None:
+    made = runs(0, 100)
+    of_another = record("celu", 0, dataset="noise-validation", device=GPU, started=made[0]["started"])
+    plan = Plan(question="Which?", dataset="noise", scale="small", seeds=2, rungs=["final"])
+    for records, timed in (([*made], 2), ([*made, of_another], 1)):
+        ((_, table),) = plan_tables(plan, records)
+        assert [len(row.rung.timed) for row in table if row.rung] == [timed]
+
+
 def test_without_such_a_run_no_seconds_are_shown_anywhere() -> None:
     made = runs(0, 0, 0)
     found = rung(get("final"), made)
     assert found is not None
     assert math.isnan(found.seconds("train"))
     assert (cells(found)[7:10], cells(found)[2]) == (["", "", ""], "3")
-    assert caption(setting_of(made[0]), [found]).endswith("(1 CPU thread, blank where other runs shared the device).")
+    assert caption(setting_of(made[0]), [found]).endswith(
+        "(1 CPU thread, blank where recorded runs on this kind of device overlapped)."
+    )
     assert "blank" not in caption(setting_of(made[0]), [rung(get("final"), made[:1]) or found])
     assert [name for name in evidence_figures(made) if name.endswith("seconds")] == []
     assert [cell.strip() for cell in beside(made[0], made).splitlines()[-1].split("|")[6:8]] == ["", "within"]

@@ -135,6 +135,7 @@ def test_a_warm_up_comes_first_and_is_thrown_away(
     [
         (UserError("the loss became nan"), "the loss became nan"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "the GPU is out of memory"),
+        (RuntimeError("DataLoader worker (pid 7) is killed"), r"RuntimeError: DataLoader worker \(pid 7\) is killed"),
     ],
 )
 def test_a_run_that_fails_keeps_none_of_the_others_from_being_made(
@@ -295,7 +296,11 @@ def test_a_ray_cluster_makes_the_same_runs(
         with monkeypatch.context() as patched:
             patched.setattr(ray, "get", lost)
             (failed,) = engine.runs([(too_large, 0)], lambda epochs: None)
-        assert re.match("too large, seed 0: Ray: The worker died", str(failed))
+        assert re.match("too large, seed 0: Ray: WorkerCrashedError: The worker died", str(failed))
+        with monkeypatch.context() as patched:  # a cluster with GPUs, of which one node's has gone
+            patched.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2, "GPU": 1}}])
+            patched.delenv("CIFAR_FAST_DEVICE")
+            assert OnRay(replace(job(tiny), device="auto")).job.device == "cuda"
     finally:
         ray.shutdown()
     assert sorted(names(there)) == sorted(RUNS)

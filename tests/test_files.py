@@ -52,6 +52,16 @@ def test_where_nothing_can_be_written_is_known_beforehand(tmp_path: Path) -> Non
             function(tmp_path / ("x" * 300))
 
 
+def test_of_a_link_the_target_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.json").write_text("old")
+    (tmp_path / "latest.json").symlink_to(tmp_path / "real" / "a.json")
+    with whole(tmp_path / "latest.json") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "latest.json").is_symlink()
+    assert (tmp_path / "real" / "a.json").read_text() == "new"
+
+
 @pytest.mark.skipif(not Path("/dev/null").exists(), reason="a device that this system lacks")
 def test_a_device_is_not_replaced_by_a_file() -> None:
     with pytest.raises(UserError, match="no ordinary file"):
@@ -59,3 +69,5 @@ def test_a_device_is_not_replaced_by_a_file() -> None:
     with pytest.raises(UserError, match="no ordinary file"), whole(Path("/dev/null")):
         raise AssertionError("not reached")
     assert not Path("/dev/null").is_file()
+    with pytest.raises(UserError, match="no ordinary file"):
+        check_writable(Path("/dev/stdout"))  # whatever it leads to

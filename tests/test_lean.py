@@ -185,6 +185,17 @@ def test_a_run_ends_at_the_slow_copy(tiny: Dataset, monkeypatch: pytest.MonkeyPa
     assert kept == [lookahead_keep(5 / 11), lookahead_keep(10 / 11), 1.0]
 
 
+def test_a_training_too_short_for_lookahead_does_without(tiny: Dataset) -> None:
+    """Its slow copy would be the untrained network."""
+    short = replace(with_epochs(AIRBENCH, 2), batch_size=512)
+    runs = [
+        train(replace(short, lookahead_every=every), tiny, scale=Scale("narrow", 4), progress=False).network
+        for every in (5, 0)
+    ]
+    states = [network.state_dict() for network in runs if network is not None]
+    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+
+
 def test_flips_alternate() -> None:
     """Each image is mirrored in every other epoch, half of them in the first."""
     n = 41

@@ -156,12 +156,20 @@ def test_processes_that_record_at_the_same_time_lose_nothing(tmp_path: Path) -> 
     many_writers(tmp_path / "runs.jsonl", 3, 20)
 
 
+def append_when_ready(path: Path, ready: Any) -> None:
+    ready.set()
+    append_some(path, 0, 1)
+
+
 def test_a_process_waits_while_another_holds_the_ledger(tmp_path: Path) -> None:
     path = tmp_path / "runs.jsonl"
-    writer = multiprocessing.get_context("spawn").Process(target=append_some, args=(path, 0, 1))
+    spawn = multiprocessing.get_context("spawn")
+    ready = spawn.Event()
+    writer = spawn.Process(target=append_when_ready, args=(path, ready))
     with filelock.FileLock(tmp_path / ".runs.jsonl.lock"):
         writer.start()
-        writer.join(8)  # it has long been ready to write
+        assert ready.wait(60)
+        writer.join(1)
         assert writer.is_alive()
         assert not path.exists()
     writer.join(60)

@@ -138,7 +138,8 @@ def test_the_evidence_of_a_rung_is_the_plans_table_with_the_rung_before(
             append(tmp_path / "p.jsonl", record(name, seed, 0.8 + 0.01 * k + 0.001 * seed))
     notebook.evidence("celu")
     (said,) = shown
-    assert said.startswith("**Which?**\n\nOn `noise`, which is not CIFAR-10")
+    asked = "**Which?** (0.2 points matter; the verdicts are corrected for 2 comparisons.)"
+    assert said.startswith(f"{asked}\n\nOn `noise`, which is not CIFAR-10")
     assert re.findall(r"^\| `(\w+)@half`", said, re.MULTILINE) == ["label_smoothing", "celu"]
     assert "better" in said
     shown.clear()

@@ -172,6 +172,8 @@ def test_stretching_keeps_the_schedules_shape(name: str, epochs: float, share: f
         ({"weight_decay": -1e-4}, "weight_decay is at least 0"),
         ({"whiten_bias_epochs": -1}, "whiten_bias_epochs is at least 0"),
         ({"batch_size": 512.5}, "batch_size is a whole number, not 512.5"),
+        ({"sides": ((0, 16.9),)}, "sides is a whole number, not 16.9"),
+        ({"widths": (1.5, 4, 4)}, "widths is a whole number, not 1.5"),
         ({"frozen": ()}, "the epochs of frozen must be whole numbers that rise from 0"),
         ({"sides": ((0, float("inf")),)}, "not a recipe: cannot convert float infinity"),
         ({"augment_on": "host", "flip": "alternate"}, "flips alternate on the device only"),

@@ -18,7 +18,7 @@ from cifar_fast_utils.ledger import append, read_folder
 from cifar_fast_utils.lengths import at_target, family, lengths
 from cifar_fast_utils.plan import Plan
 from cifar_fast_utils.recipe import get
-from cifar_fast_utils.report import findings, plan_table, report
+from cifar_fast_utils.report import caption, findings, plan_table, report
 from cifar_fast_utils.stats import holm
 from cifar_fast_utils.tables import markdown
 from cifar_fast_utils.verdicts import plan_tables, rows
@@ -61,6 +61,13 @@ def test_a_seed_counts_once() -> None:
     found = rung(get("celu"), [*first, *runs("celu", 0.5, n=3)])
     assert found is not None
     assert list(found.records) == first
+
+
+def test_of_two_runs_of_a_seed_the_earlier_counts() -> None:
+    late, early = (record("celu", 0, started=f"2026-01-0{day}T00:00:00+00:00") for day in (2, 1))
+    found = rung(get("celu"), [late, early])
+    assert found is not None
+    assert found.records == (early,)
 
 
 def test_ema_is_read_from_the_runs_of_tta() -> None:
@@ -210,9 +217,9 @@ def test_settings_are_never_mixed(tmp_path: Path) -> None:
     said = report(tmp_path)
     assert sorted(re.findall(r"\| `celu` .*?\| +3 \| +(\S+) \|", said)) == sorted(means)
     assert "90.00" not in said
-    for caption in re.findall(r"^On .*", said, re.MULTILINE):
-        assert "`noise`, which is not CIFAR-10; small scale; " in caption
-        assert "3 runs, 2026-01-01." in caption
+    for line in re.findall(r"^On .*", said, re.MULTILINE):
+        assert "`noise`, which is not CIFAR-10; small scale; " in line
+        assert "3 runs, 2026-01-01." in line
     assert len(by_setting(read_folder(tmp_path)[0])) == 6
 
 
@@ -233,17 +240,29 @@ def test_a_report_begins_with_what_came_of_each_comparison(tmp_path: Path) -> No
         'rungs = ["celu", "ghost_norm", "whitening", "final", "baseline"]\n'
     )
     for one in [*runs("celu", 0.86), *runs("ghost_norm", 0.88), *runs("whitening", 0.85), *runs("final", 0.8551, n=2)]:
-        append(tmp_path / "runs.jsonl", {**one, "device": "a machine", "precision": "bfloat16"})
+        append(tmp_path / "plan.jsonl", {**one, "device": "a machine", "precision": "bfloat16"})
     for one in [*runs("celu", 0.86, n=3), *runs("ghost_norm", 0.84, n=3)]:
-        append(tmp_path / "runs.jsonl", {**one, "device": "a card", "precision": "bfloat16"})
+        append(tmp_path / "plan.jsonl", {**one, "device": "a card", "precision": "bfloat16"})
+    for one in [*runs("celu", 0.86, n=9), *runs("ghost_norm", 0.84, n=9)]:
+        append(tmp_path / "another.jsonl", {**one, "device": "another card", "precision": "bfloat16"})
     (short,) = re.findall(r"## In short\n\n(.*?)\n\n## ", report(tmp_path), re.DOTALL)
     assert short.splitlines() == [
         "**Which?** Each against `celu`, at the small scale, on `noise`, which is not CIFAR-10:",
         "",
-        "- a machine, bfloat16: *at least `celu` − 0.2 (p < 0.05)*: `ghost_norm`; *better*: `ghost_norm`; "
-        "*worse*: `whitening`; *too few runs*: `final`",
-        "- a card, bfloat16: *worse*: `ghost_norm`",
-    ]  # the setting with the most runs first
+        "- a machine, bfloat16: *at least `celu` − 0.2 (p < 0.05)*: `ghost_norm`; "
+        "*not shown to be at least `celu` − 0.2*: `whitening`, `final`; *better*: `ghost_norm` (18 epochs against 20); "
+        "*worse*: `whitening` (14 epochs against 20); *too few runs*: `final` (10 epochs against 20)",
+        "- a card, bfloat16: *not shown to be at least `celu` − 0.2*: `ghost_norm`; "
+        "*worse*: `ghost_norm` (18 epochs against 20)",
+    ]  # the setting with the most runs first; none of another plan's runs
+    tables = re.findall(
+        r"^On .*?; small scale; (.*?), bfloat16; .*?\.( Made for other plans\.)?$", report(tmp_path), re.M
+    )
+    assert [(where, bool(borrowed)) for where, borrowed in tables] == [
+        ("a machine", False),
+        ("a card", False),
+        ("another card", True),
+    ]
     (tmp_path / "plan.toml").write_text(
         'question = "Which?"\ndataset = "noise"\nscale = "small"\nseeds = 3\nrungs = ["celu"]\n'
     )
@@ -252,6 +271,22 @@ def test_a_report_begins_with_what_came_of_each_comparison(tmp_path: Path) -> No
         'question = "Does it?"\ndataset = "noise"\nscale = "small"\nseeds = 8\nrungs = ["celu"]\ntarget = 0.85\n'
     )
     assert "**Does it?** At the small scale, on `noise`, which is not CIFAR-10:" in report(tmp_path)
+
+
+def test_a_table_says_how_many_runs_were_planned() -> None:
+    chosen = plan("celu", "ghost_norm", fewer={"ghost_norm": 3})
+    table = rows(chosen, runs("celu", 0.86, n=5) + runs("ghost_norm", 0.86, n=3))
+    assert [line["n"] for line in cells(plan_table(chosen, table))] == ["5 of 8", "3"]
+    assert [line["n"] for line in cells(plan_table(chosen, table, own=False))] == ["5", "3"]
+
+
+def test_a_caption_speaks_of_its_tables_columns_alone() -> None:
+    found = rung(get("celu"), runs("celu", 0.86))
+    assert found is not None
+    (setting,) = by_setting(found.records)
+    whole, short = caption(setting, [found]), caption(setting, [found], head=("n", "accuracy"))
+    assert "Accuracy in percent with its 95% interval; sd: of single runs; seconds" in whole
+    assert "Accuracy in percent; seconds" in short
 
 
 def test_a_question_to_a_gpu_is_not_answered_by_a_cpu() -> None:

@@ -15,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 from servers import (
     Pixels,
     Touch,
@@ -71,6 +72,14 @@ def test_grey_images_become_rgb(tmp_path: Path) -> None:
         pq.write_table(table(grey, [7]), tmp_path / f"{split}-0.parquet")
     images = sources.read_parquet(tmp_path, quiet=True)[0]
     assert torch.equal(images, torch.from_numpy(grey)[..., None].expand(1, 32, 32, 3))
+
+
+def test_deep_grey_and_transparent_images_become_rgb(tmp_path: Path) -> None:
+    """16 bits of grey scaled, not cut off at 255; what is transparent white."""
+    deep = Image.fromarray(np.full((32, 32), 30_000, np.uint16))
+    clear = Image.new("RGBA", (32, 32), (0, 0, 0, 0))
+    for picture, value in ((deep, 116), (clear, 255)):
+        assert np.unique(np.asarray(sources.as_rgb(picture))).tolist() == [value]
 
 
 def test_progress_is_on_stderr_and_can_be_hidden(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,11 +225,26 @@ def test_no_pickle_is_opened_before_its_checksum(name: str, tmp_path: Path, monk
     write_batches(tmp_path, arrays(), monkeypatch)
     (tmp_path / BATCHES / name).write_bytes(trap)
     said = message(lambda: sources.read_torchvision(tmp_path))
-    assert f"md5 checksum wrong: {name};" in said
+    assert f"or md5 checksum wrong: {name};" in said
     assert not mark.exists()
 
 
 def test_torchvision_folder_with_missing_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_batches(tmp_path, arrays(), monkeypatch)
     (tmp_path / BATCHES / "test_batch").unlink()
-    assert "missing, or md5 checksum wrong: test_batch;" in message(lambda: sources.read_torchvision(tmp_path))
+    said = "missing, unreadable, or md5 checksum wrong: test_batch;"
+    assert said in message(lambda: sources.read_torchvision(tmp_path))
+
+
+def test_torchvision_folder_with_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision.datasets import utils
+
+    def denied(*_: object) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    write_batches(tmp_path, arrays(), monkeypatch)
+    (tmp_path / BATCHES / "test_batch").unlink()
+    monkeypatch.setattr(utils, "check_integrity", denied)
+    assert "missing, unreadable, or md5 checksum wrong: data_batch_1" in message(
+        lambda: sources.read_torchvision(tmp_path)
+    )

@@ -62,7 +62,8 @@ def test_at_least_is_one_sided() -> None:
     assert p_at_least(values, 94.0) == pytest.approx(scipy.stats.ttest_1samp(values, 94.0).pvalue / 2)
     assert p_at_least(values, 94.1) > 0.9
     assert math.isnan(p_at_least([94.2], 94.0))
-    assert (p_at_least([94.1, 94.1], 94.0), p_at_least([94.0, 94.0], 94.0)) == (0.0, 1.0)
+    assert [p_at_least([value] * 3, 94.0) for value in (94.1, 94.0)] == [0.0, 1.0]
+    assert p_at_least([94.1, 94.1], 94.0) == 1  # a coincidence, and no proof that there is no spread
 
 
 @given(*[st.lists(st.floats(93, 95), min_size=2, max_size=6, unique=True)] * 2, st.floats(0, 1))
@@ -76,7 +77,8 @@ def test_not_below_is_welchs_test_of_one_side(new: list[float], old: list[float]
 def test_not_below_needs_two_values_on_a_side() -> None:
     assert math.isnan(p_not_below([94.0], OLD, 0.1))
     assert math.isnan(p_not_below(NEW, [94.0], 0.1))
-    assert [p_not_below([94.0, 94.0], [94.0, 94.0], worth) for worth in (0.1, 0)] == [0.0, 0.5]
+    assert [p_not_below([94.0] * 3, [94.0] * 3, worth) for worth in (0.1, 0)] == [0.0, 0.5]
+    assert p_not_below([94.0, 94.0], [94.0, 94.0], 0.1) == 0.5
 
 
 def test_samples_too_small_or_without_spread() -> None:
@@ -88,9 +90,12 @@ def test_samples_too_small_or_without_spread() -> None:
     assert (alone.mean, alone.low, alone.high) == (94.0, -math.inf, math.inf)
     assert math.isnan(alone.sd)
     assert difference([94.0], OLD).p == 1.0
-    assert difference([94.0, 94.0], [94.0, 94.0]) == Difference(0.0, 0.0, 0.0, 1.0, 2, 0.0)
-    assert difference([94.5, 94.5], [94.0, 94.0]).p == 0.0
-    assert paired_difference([94.5, 94.75], [94.0, 94.25]).p == 0.0
+    assert difference([94.0] * 3, [94.0] * 3) == Difference(0.0, 0.0, 0.0, 1.0, 3, 0.0)
+    assert difference([94.5] * 3, [94.0] * 3).p == 0.0
+    assert paired_difference([94.1, 94.4, 94.7], [93.8, 94.1, 94.4]).p == 0.0  # 0.3 each, but for rounding
+    for two in (difference([94.5] * 2, [94.0] * 2), paired_difference([94.5, 94.75], [94.0, 94.25])):
+        assert (two.mean, two.low, two.high, two.p) == (0.5, -math.inf, math.inf, 1.0)
+        assert verdict(two, worth=0.2) == "too few runs (needs about 3)"
 
 
 def test_holm_by_the_textbook() -> None:

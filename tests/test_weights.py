@@ -77,6 +77,21 @@ def test_any_picture_is_cropped_to_its_centre_and_shrunk(mode: str, tmp_path: Pa
     assert image.max() < 64  # nothing but the black centre, and what bicubic lets in of its edge
 
 
+def test_what_is_transparent_is_white(tmp_path: Path) -> None:
+    hidden = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
+    hidden.save(tmp_path / "a.png")
+    hidden.convert("LA").save(tmp_path / "b.png")
+    for name in ("a.png", "b.png"):
+        assert read_picture(tmp_path / name).min() == 255
+
+
+def test_deeper_grey_is_refused(tmp_path: Path) -> None:
+    for kind, top in ((np.int32, 100_000), (np.float32, 1.0)):
+        Image.fromarray(np.full((40, 40), top, kind)).save(tmp_path / "a.tiff")
+        with pytest.raises(UserError, match="expected 8 or 16 bits of grey, found more"):
+            read_picture(tmp_path / "a.tiff")
+
+
 def test_sixteen_bits_of_grey_are_grey(tmp_path: Path) -> None:
     Image.fromarray(np.full((40, 40), 30_000, np.uint16)).save(tmp_path / "a.png")
     assert torch.equal(read_picture(tmp_path / "a.png"), torch.full((32, 32, 3), 116, dtype=torch.uint8))
