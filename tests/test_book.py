@@ -216,7 +216,7 @@ def test_what_the_chapters_say_came_out_is_what_was_recorded() -> None:
     results = ROOT / "book" / "results"
     records, _ = read_folder(results)
     lean, seeing, stepping, spending, ladders = (
-        " ".join(cell.source.replace("\n", " ") for cell in nbformat.read(path, as_version=4).cells)
+        " ".join(word for cell in nbformat.read(path, as_version=4).cells for word in cell.source.split())
         for name in ("14_*", "15_*", "16_*", "17_*", "18_*")
         for path in (ROOT / "notebooks").glob(f"{name}.ipynb")
     )
