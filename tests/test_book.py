@@ -248,14 +248,14 @@ def test_what_the_chapters_say_came_out_is_what_was_recorded() -> None:
         f"({single['baseline@half']:.2f}) and less than `pool_before_norm@half` ({single['pool_before_norm@half']:.2f})"
     ) in ladders
     plain = {
-        name: f"{statistics.mean(found.plain_points):.1f}"
+        name: f"{statistics.mean(found.plain_points):.2f}"
         for minutes in ("60", "180")
         for name in (f"small_fast_{minutes}", f"small_fast_{minutes}_hardest", f"small_fast_{minutes}_ahead")
         for found in [rung(get(name), by_setting(records)[setting_of(long.records[0])])]
         if found
     }
     minute, three = [text for name, text in plain.items() if "_60" in name], [plain[n] for n in plain if "_180" in n]
-    assert f"on single images too, {', '.join(minute)} percent" in spending
+    assert f"on single images too, {minute[0]}, {minute[1]} and {minute[2]} percent" in spending
     assert f"the views are all of it: {three[0]}, {three[1]} and {three[2]}," in spending
     points = {
         (name, file): [
