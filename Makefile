@@ -24,7 +24,8 @@ train: setup
 
 test: setup lint
 	$(BIN)/pytest -rs
-	CIFAR_FAST_DATA="$${CIFAR_FAST_DATA:-synthetic}" CIFAR_FAST_SCALE=smoke $(BIN)/pytest -p no:cacheprovider --nbval-lax --nbval-cell-timeout 300 notebooks
+	printf '%s\n' notebooks/*.ipynb | CIFAR_FAST_DATA="$${CIFAR_FAST_DATA:-synthetic}" CIFAR_FAST_SCALE=smoke OMP_NUM_THREADS=1 \
+	  xargs -P 2 -n 1 $(BIN)/pytest -q -p no:cacheprovider --nbval-lax --nbval-cell-timeout 300  # two at a time
 
 lint: setup
 	$(BIN)/ruff check .

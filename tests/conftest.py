@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from servers import write_parquet
 
 from cifar_fast_utils.data import Dataset, load, make_dataset
 
@@ -90,3 +91,10 @@ def tiny() -> Dataset:
     images = torch.randint(256, (1300, 32, 32, 3), dtype=torch.uint8, generator=draw)
     labels = torch.randint(10, (1300,), generator=draw)
     return make_dataset("noise", tuple("abcdefghij"), images[:1100], labels[:1100], images[1100:], labels[1100:])
+
+
+@pytest.fixture(scope="session")
+def folder(tiny: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny` as a folder in the hub's layout; not to be changed."""
+    arrays = (tiny.train_images, tiny.train_labels, tiny.test_images, tiny.test_labels)
+    return write_parquet(tmp_path_factory.mktemp("hub") / "noise", arrays)

@@ -21,7 +21,7 @@ NARROW = Scale("narrow", 4, train_images=1024, test_images=100, epochs=2)
 
 @pytest.mark.parametrize("name", ["baseline", "final"])
 def test_the_phases_add_up_to_a_run(name: str, tiny: Dataset) -> None:
-    recipe = with_epochs(get(name), 5)
+    recipe = with_epochs(get(name), 2)
     found = shares.shares_of(recipe, tiny, 8, CPU, "float32", steps=4)
     assert set(found) == {*shares.PHASES, "flops_per_image"}
     assert all(found[phase] > 0 for phase in shares.PHASES)

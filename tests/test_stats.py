@@ -1,3 +1,4 @@
+import functools
 import math
 import warnings
 from collections.abc import Callable
@@ -147,6 +148,7 @@ def test_intervals_cover_the_true_mean_95_times_in_100(n: int) -> None:
     assert sum(one.low <= 94.0 <= one.high for one in found) / len(found) == pytest.approx(0.95, abs=0.01)
 
 
+@functools.cache
 def experiments(shift: float, n: int, m: int, draws: int, spread: float = 1.0) -> list[Difference]:
     rng = np.random.default_rng(17 * n + m)
     new, old = rng.normal(94 + shift, 0.15, (draws, n)), rng.normal(94, 0.15 * spread, (draws, m))

@@ -40,7 +40,7 @@ def state(run: Run) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("name", ALL)
 def test_every_recipe_trains(name: str, tiny: Dataset) -> None:
-    run = quick(short(name, 1.5), tiny)
+    run = quick(short(name, 1.5, batch_size=128), tiny.subset(300, 100))
     assert [row["epoch"] for row in run.history] == [1.0, 1.5]  # two steps an epoch, three in all
     assert all(row["train_loss"] is not None and np.isfinite(row["train_loss"]) for row in run.history)
     assert run.accuracy is not None
@@ -269,6 +269,7 @@ def test_all_of_a_network_moves_but_its_frozen_scales(lesson: Dataset) -> None:
     assert moved == set(fresh) - still - {whitening}
 
 
+@pytest.mark.soak
 def test_smoke_scale_trains_in_ten_seconds(synthetic: Dataset) -> None:
     for _ in range(3):  # a busy machine may be slow once
         run = train(RECIPES["final"], synthetic, scale="smoke", device="cpu", progress=False)
