@@ -40,7 +40,7 @@ SINCE = [
     ["Page's recipe, re-run", "14.0", "A100", "1.14", "94.09 (n = 300)"],
     ["hlb-CIFAR10 0.7", "6.2", "A100", "0.60", "n = 25"],
     ["airbench94", "3.83, compiled 3.29", "A100", "0.36", "94.01 (n = 1000)"],
-    ["airbench94_muon", "2.59", "A100", "0.29", "94.01 (n = 200)"],
+    ["airbench94_muon", "compiled 2.59", "A100", "0.29", "94.01 (n = 200)"],
     ["hiverge cifar10-speedrun", "1.98", "A100", "", "94.02"],
     ["ResNet-164, DAWNBench 2017", "286,014", "16 CPU cores", "", "94.05"],
 ]
@@ -76,8 +76,8 @@ def leaderboard(records: list[Record]) -> str:
         "([chapter 14](../notebooks/14_a_leaner_network.ipynb)). The runs of `final` at full scale on an NVIDIA H200 "
         "were made before the package launched its steps as CUDA graphs "
         "([chapter 13](../notebooks/13_the_machine.ipynb)); those of the other recipes there are later and use them, "
-        "so their seconds are not comparable. Under *cold s* the warm-up step is on the clock too, but none of these "
-        "runs was the first of its process.",
+        "so their seconds are not comparable. Under *cold s* the warm-up step is on the clock too, but a "
+        "plan's runs come after one that warms up.",
     ]
     for setting, theirs in by_setting(records).items():
         whole = [rung for rung in rungs(theirs, of_device(records, setting.device)) if rung.recipe.name in KNOWN]

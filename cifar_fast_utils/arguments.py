@@ -64,7 +64,7 @@ def _where(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
     command.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16 (%(default)s: the "
                          "fastest that the device really has)")  # fmt: skip
-    command.add_argument("--threads", type=_threads, help="CPU threads (as many as PyTorch likes; with --engine ray 1)")
+    command.add_argument("--threads", type=_threads, help="CPU threads (as many as PyTorch likes)")
     command.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
@@ -102,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
     record.add_argument("--ledger", type=Path, metavar="FILE", help="where to add the runs (the plan's name, .jsonl); "
                         "what other .jsonl files of its folder hold is not run again")  # fmt: skip
     record.add_argument("--engine", choices=["here", "ray"], default="here", help="ray: spread the runs over a Ray "
-                        "cluster, or over this machine's cores (%(default)s)")  # fmt: skip
+                        "cluster, or this machine's cores, one thread each unless told (%(default)s)")  # fmt: skip
     record.add_argument("--list", action="store_true", help="print the runs still to be made, and make none")
     _where(record)
 

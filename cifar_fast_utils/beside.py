@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from scipy import stats
 
-from .evidence import by_setting, rung
+from .evidence import by_setting, of_device, rung
 from .ledger import Record, setting_of
 from .recipe import from_dict
 from .stats import Interval
@@ -22,7 +22,10 @@ def beside(run: Record, records: Sequence[Record]) -> str:
     """
     recipe, ours = from_dict(run["recipe"]), setting_of(run)
     like = [r for r in records if setting_of(r)[:3] == ours[:3]]
-    found = {setting: rung(recipe, theirs) for setting, theirs in by_setting(like).items()}
+    found = {
+        setting: rung(recipe, theirs, of_device(records, setting.device))
+        for setting, theirs in by_setting(like).items()
+    }
     points = 100 * (run["tta_accuracy"] if recipe.tta else run["accuracy"])
     of = f"`{recipe.name}` on {run['dataset']} at the {run['scale']} scale"
     lines = [["yours", where(run), "1", f"{points:.2f}", "", f"{run['seconds']['train']:.1f}", ""]]

@@ -178,8 +178,10 @@ def _folder(source: str, store: Path, quiet: bool) -> Dataset:
         raise UserError(f"{source!r} is no dataset: expected {', '.join(KEYWORDS)} or an existing folder{hint}")
     if not os.path.isdir(given):
         raise UserError(f"{given}: expected a folder that holds the dataset, found a file")
-    folder = Path(os.path.abspath(given))  # a link goes by its own name
-    folder = folder.parent if folder.name in (sources.BATCHES, "plain_text") else folder
+    # A link goes by its own name, unless it leads right to the files.
+    real, inner = Path(os.path.realpath(given)), (sources.BATCHES, "plain_text")
+    folder = real if real.name in inner else Path(os.path.abspath(given))
+    folder = folder.parent if folder.name in inner else folder
     batches = folder / sources.BATCHES
     if torchvision := os.path.isdir(batches):
         name, files, read = "cifar10", sorted(batches.glob("*")), partial(sources.read_torchvision, folder)

@@ -43,7 +43,7 @@ SCALES = {
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """`auto`, `cpu`, `cuda` or `mps`; `auto` is what CIFAR_FAST_DEVICE says, else `cuda` where it is there, else `cpu`.
+    """`auto`, `cpu`, `cuda` or `mps`; `auto` is what CIFAR_FAST_DEVICE says, else `cuda` where it works, else `cpu`.
 
     A Mac's GPU must be asked for: the package has not been tried on one, and older versions of PyTorch compute wrong
     gradients there in a batch norm whose images are channels-last (its issue 175189). Raises `UserError` where the

@@ -23,6 +23,7 @@ from .sources import Arrays, not_cifar10, one_line, read_parquet, read_torchvisi
 HUB = "https://huggingface.co/datasets/uoft-cs/cifar10/resolve/main/plain_text/"
 HUB_FILES = ("train-00000-of-00001.parquet", "test-00000-of-00001.parquet")
 TIMEOUT = 30.0  # seconds that a host may keep silent
+INSTEAD = "use --data FOLDER with a copy of your own, or --data synthetic"
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
@@ -47,7 +48,8 @@ def download(folder: Path, quiet: bool = False) -> Arrays:
             from torchvision.datasets import CIFAR10
         except (ImportError, RuntimeError) as error:  # made for another PyTorch; it is the one that knows the host
             raise DownloadError(
-                f"cannot download CIFAR-10: {hub} failed ({first}), and torchvision does not import ({one_line(error)})"
+                f"cannot download CIFAR-10: {hub} failed ({first}), and torchvision does not import "
+                f"({one_line(error)}); {INSTEAD}"
             ) from None
         author = urlsplit(CIFAR10.url).netloc
         print(f"cifar-fast: {hub} failed ({first}); trying the author's host, {author}", file=sys.stderr)
@@ -58,9 +60,8 @@ def download(folder: Path, quiet: bool = False) -> Arrays:
     no_certificates = "CERTIFICATE_VERIFY_FAILED" in first + second
     raise DownloadError(
         f"cannot download CIFAR-10: {hub} failed ({first}) and so did {author} ({second}); "
-        "use --data FOLDER with a copy of your own, or --data synthetic"
-        + "; on a Mac first open 'Install Certificates.command' in Python's folder"
-        * no_certificates
+        + INSTEAD
+        + "; on a Mac first open 'Install Certificates.command' in Python's folder" * no_certificates
     )
 
 

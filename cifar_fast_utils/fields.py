@@ -144,7 +144,7 @@ class Recipe:
                 f"a batch of {self.batch_size} cannot be split into {self.ghost_groups} equal ghost groups: "
                 f"take a multiple of {self.ghost_groups}",
             ),
-            (self.network == "lean" and self.batch_size < 2 * self.ghost_groups, "its norms need two images or more"),
+            (self.network == "lean" and self.batch_size < 2 * self.ghost_groups, "a norm needs two images or more"),
             (not epochs or epochs != sorted(set(epochs)), f"the knots' epochs must rise: {epochs}"),
             (
                 not all(0 <= number < math.inf for knot in self.knots for number in knot),

@@ -129,9 +129,19 @@ def read(paths: Iterable[Path]) -> tuple[list[Record], list[Damaged]]:
     return records, damaged
 
 
-def settings_in(path: Path) -> set[Setting]:
-    """Those of the records in a ledger file; none where there is no such file. Raises `UserError` as `read` does."""
-    return {setting_of(record) for record in read([path] if path.exists() else [])[0]}
+def own_settings(plan: Path) -> set[Setting]:
+    """Those of the records that were made for a plan, going by the names of the ledgers beside it.
+
+    `NAME.jsonl` and `NAME_ANYTHING.jsonl` are those of `NAME.toml` (where several fit, of the longest); one that fits
+    no plan of the folder is every plan's. Raises `UserError` where a file cannot be read.
+    """
+    plans = [path.stem for path in plan.parent.glob("*.toml")]
+
+    def owner(ledger: Path) -> str:
+        return max((name for name in plans if f"{ledger.stem}_".startswith(f"{name}_")), key=len, default=plan.stem)
+
+    records, _ = read(path for path in sorted(plan.parent.glob("*.jsonl")) if owner(path) == plan.stem)
+    return {setting_of(record) for record in records}
 
 
 def read_folder(folder: Path) -> tuple[list[Record], list[Damaged]]:

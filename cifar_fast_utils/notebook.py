@@ -37,7 +37,7 @@ from .device import (
 from .errors import UserError
 from .experiment import Job
 from .files import stamp
-from .ledger import Damaged, Record, Setting, read_folder, settings_in
+from .ledger import Damaged, Record, Setting, own_settings, read_folder
 from .ledger import results_folder as results_folder
 from .network import run_flops
 from .plan import read_plan
@@ -149,7 +149,7 @@ def start(*names: str, scale: str | None = None) -> Lesson:
         AFTER_A_RESET,
     ]
     if hint := unused_gpu():
-        lines += textwrap.wrap(f"No GPU: {hint}.", 90)
+        lines += textwrap.wrap(f"The GPU is not used: {hint}.", 90)
     elif device.type == "cpu" and "google.colab" in sys.modules and not os.environ.get(DEVICE_VARIABLE):
         lines.append("No GPU: Runtime → Change runtime type → T4 GPU, then run all cells again.")
     display({"text/plain": "\n".join(lines), MIME: facts}, raw=True)
@@ -215,7 +215,7 @@ def evidence(*rungs: str, plan: str | None = None) -> None:
         found = read_plan(path)
         if found.search or (plan is None and found.compare == "none"):
             continue
-        tabled, single, own = False, [], settings_in(path.with_suffix(".jsonl"))
+        tabled, single, own = False, [], own_settings(path)
         for setting, table in plan_tables(found, records, own):
             recorded_rows = [k for k, row in enumerate(table) if row.rung]
             wanted = [k for k in recorded_rows if not rungs or table[k].recipe.name.split("@")[0] in rungs]
@@ -230,7 +230,8 @@ def evidence(*rungs: str, plan: str | None = None) -> None:
                 tests = sum(row.difference is not None for row in table)
                 said = f"**{found.question}**"
                 if tests:
-                    said += f" ({found.worth:g} points matter; the verdicts are corrected for {tests} comparisons.)"
+                    corrected = f"; the verdicts are corrected for {tests} comparisons" * (tests > 1)
+                    said += f" ({found.worth:g} points matter{corrected}.)"
                 display(Markdown("\n\n".join([said, *told(found, setting, kept, own)])))
         if single:
             display(Markdown(f"On {'; '.join(single)} there are single runs, which tell no difference."))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from .evidence import Rung, by_setting, rungs, when
+from .evidence import Rung, by_setting, of_device, rungs, when
 from .ledger import Record, Setting
 from .plan import VALIDATION
 from .run import Run
@@ -92,7 +92,8 @@ def evidence_figures(records: Sequence[Record]) -> dict[str, Figure]:
     figures = {}
     evidence = [record for record in records if not record["dataset"].endswith(VALIDATION)]
     for number, (setting, theirs) in enumerate(by_setting(evidence).items(), start=1):
-        found, stem = rungs(theirs), f"{number}_{setting.dataset}_{setting.scale}_{setting.precision}"
+        found = rungs(theirs, of_device(records, setting.device))
+        stem = f"{number}_{setting.dataset}_{setting.scale}_{setting.precision}"
         if timed := [rung for rung in found if rung.timed]:
             figures[f"{stem}_seconds"] = accuracy_against(
                 timed, lambda rung: rung.seconds("train"), "training, median seconds", setting

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from .evidence import Rung, by_setting, of_device, when
-from .ledger import Setting, read_folder, settings_in
+from .ledger import Setting, own_settings, read_folder
 from .lengths import lengths
 from .plan import VALIDATION, Plan, read_plan
 from .shares import read_shares, shares_table
@@ -155,10 +155,10 @@ least a target, or at least another recipe's less what matters. So a recipe may 
 Seconds are given from those runs alone that no other recorded run on the same kind of machine disturbed: they had the
 GPU, or a core for each of their threads, to themselves. Runs with fewer threads than their machine has cores mostly
 had a neighbour on the others: compare their FLOPs, not their seconds. Under *cold s* the warm-up step is on the clock
-too; but a plan makes a run to warm up before its first, so none of these is the first of its process.
+too; but a plan makes a run to warm up before its first, so these are not the first of their process.
 
-A table whose runs were *made for other plans* answers the question only as far as these happen to do, and is left out
-of what stands in short. *Of* behind a number of runs: so many were planned, and the others have not been made yet."""
+A table whose runs were *made for other plans* answers its question only as far as those runs happen to, and is left out
+of *In short*. *5 of 8* under *n*: eight runs were planned, and three have not been made yet."""
 
 STRAIGHT = """\
 Read off a straight line between the two recorded lengths that the target lies between. Accuracy rises ever more slowly,
@@ -183,7 +183,7 @@ def report(folder: Path, target: float = 0.94) -> str:
         plan = read_plan(path)
         if plan.search:
             continue
-        own = settings_in(path.with_suffix(".jsonl"))
+        own = own_settings(path)
         tables = plan_tables(plan, records, own)
         if not tables:
             planned.append(f"- {plan.question} (`{path.name}`)")

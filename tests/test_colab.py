@@ -102,7 +102,8 @@ def test_a_notebook_alone_installs_the_package_and_leaves_torch_as_it_is(tmp_pat
     argv = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     (kernel / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "colab", "language": "python"}))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    environment |= {"CIFAR_FAST_DATA": "synthetic", "CIFAR_FAST_SCALE": "smoke", "PIP_NO_COMPILE": "1"}
+    environment |= {"CIFAR_FAST_DATA": "synthetic", "CIFAR_FAST_SCALE": "smoke"}
+    environment["PIP_NO_COMPILE"] = "0"  # which means: do not
     done = subprocess.run(
         [sys.executable, "-c", RUN, str(path), str(kernel.parent)], cwd=alone, env=environment, capture_output=True,
         text=True,

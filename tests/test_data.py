@@ -212,6 +212,9 @@ def test_a_link_to_a_folder_goes_by_its_own_name(tmp_path: Path, monkeypatch: py
     link.symlink_to(real.rename(tmp_path / "c10"))
     for folder in (link, link.parent):
         assert load(str(folder), quiet=True).name == "cifar10"
+    (tmp_path / "c10").rename(real)
+    (tmp_path / "mine").symlink_to(real)
+    assert load(str(tmp_path / "mine"), quiet=True).name == "cifar10"
 
 
 def test_a_link_into_nowhere_is_one_line(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_without_a_gpu_colab_is_told_how_to_get_one(
     assert shown[-1].endswith("No GPU: Runtime → Change runtime type → T4 GPU, then run all cells again.")
     monkeypatch.setattr(notebook, "unused_gpu", lambda: "its driver is too old")
     notebook.start()
-    assert shown[-1].endswith("No GPU: its driver is too old.")
+    assert shown[-1].endswith("The GPU is not used: its driver is too old.")
 
 
 def test_a_race_that_takes_long_says_so_first(

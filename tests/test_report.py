@@ -14,7 +14,7 @@ from records import record
 from cifar_fast_utils import cli, plots
 from cifar_fast_utils.errors import UserError
 from cifar_fast_utils.evidence import by_setting, compare, rung, rungs, same_on_shared_seeds
-from cifar_fast_utils.ledger import append, read_folder
+from cifar_fast_utils.ledger import append, own_settings, read_folder
 from cifar_fast_utils.lengths import at_target, family, lengths
 from cifar_fast_utils.plan import Plan
 from cifar_fast_utils.recipe import get
@@ -243,6 +243,9 @@ def test_a_report_begins_with_what_came_of_each_comparison(tmp_path: Path) -> No
         append(tmp_path / "plan.jsonl", {**one, "device": "a machine", "precision": "bfloat16"})
     for one in [*runs("celu", 0.86, n=3), *runs("ghost_norm", 0.84, n=3)]:
         append(tmp_path / "plan.jsonl", {**one, "device": "a card", "precision": "bfloat16"})
+    (tmp_path / "another.toml").write_text(
+        'question = "Which first?"\ndataset = "noise-validation"\nscale = "small"\nseeds = 9\nrungs = ["celu"]\n'
+    )
     for one in [*runs("celu", 0.86, n=9), *runs("ghost_norm", 0.84, n=9)]:
         append(tmp_path / "another.jsonl", {**one, "device": "another card", "precision": "bfloat16"})
     (short,) = re.findall(r"## In short\n\n(.*?)\n\n## ", report(tmp_path), re.DOTALL)
@@ -287,6 +290,17 @@ def test_a_caption_speaks_of_its_tables_columns_alone() -> None:
     whole, short = caption(setting, [found]), caption(setting, [found], head=("n", "accuracy"))
     assert "Accuracy in percent with its 95% interval; sd: of single runs; seconds" in whole
     assert "Accuracy in percent; seconds" in short
+
+
+def test_a_ledger_belongs_to_the_plan_it_is_named_after(tmp_path: Path) -> None:
+    for name in ("fast", "fast_lane"):
+        (tmp_path / f"{name}.toml").touch()
+    ledgers = ("fast", "fast_mine", "fast_lane", "fast_lane_mine", "faster")
+    for name in ledgers:
+        append(tmp_path / f"{name}.jsonl", record(device=name))
+    for name in ("fast", "fast_lane"):
+        own = {setting.device for setting in own_settings(tmp_path / f"{name}.toml")}
+        assert own == {name, f"{name}_mine", "faster"}
 
 
 def test_a_question_to_a_gpu_is_not_answered_by_a_cpu() -> None:
