@@ -269,7 +269,7 @@ def test_a_report_begins_with_what_came_of_each_comparison(tmp_path: Path) -> No
     (tmp_path / "plan.toml").write_text(
         'question = "Which?"\ndataset = "noise"\nscale = "small"\nseeds = 3\nrungs = ["celu"]\n'
     )
-    assert "In short" not in report(tmp_path)  # nothing is compared
+    assert "## In short" not in report(tmp_path)  # nothing is compared
     (tmp_path / "plan.toml").write_text(
         'question = "Does it?"\ndataset = "noise"\nscale = "small"\nseeds = 8\nrungs = ["celu"]\ntarget = 0.85\n'
     )
