@@ -132,13 +132,14 @@ def read(paths: Iterable[Path]) -> tuple[list[Record], list[Damaged]]:
 def own_settings(plan: Path) -> set[Setting]:
     """Those of the records that were made for a plan, going by the names of the ledgers beside it.
 
-    `NAME.jsonl` and `NAME_ANYTHING.jsonl` are those of `NAME.toml` (where several fit, of the longest); one that fits
-    no plan of the folder is every plan's. Raises `UserError` where a file cannot be read.
+    `NAME.jsonl` and `NAME_ANYTHING.jsonl` are those of `NAME.toml`, where several fit, of the longest. A folder's only
+    plan has all its ledgers. Raises `UserError` where a file cannot be read.
     """
     plans = [path.stem for path in plan.parent.glob("*.toml")]
 
     def owner(ledger: Path) -> str:
-        return max((name for name in plans if f"{ledger.stem}_".startswith(f"{name}_")), key=len, default=plan.stem)
+        fit = [name for name in plans if len(plans) == 1 or f"{ledger.stem}_".startswith(f"{name}_")]
+        return max(fit, key=len, default="")
 
     records, _ = read(path for path in sorted(plan.parent.glob("*.jsonl")) if owner(path) == plan.stem)
     return {setting_of(record) for record in records}

@@ -102,7 +102,7 @@ def test_the_readmes_results_are_the_recorded_ones() -> None:
             values = [100 * float(run[key]) for run in here]
             cells.append(f"{statistics.mean(values):.2f} % ({statistics.stdev(values):.2f})")
         assert f"| {' | '.join(cells)} |" in README
-    (timed,) = ledger("final_small_make_train.jsonl")
+    (timed,) = ledger("make_train.jsonl")
     assert (timed["dataset"], timed["scale"], timed["threads"]) == ("cifar10-jpeg", "small", 2)
     assert f"train one such run in {timed['seconds']['train']:.0f} s" in README.replace("\n", " ")
 
