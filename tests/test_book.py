@@ -25,7 +25,7 @@ from cifar_fast_utils.plan import read_plan
 from cifar_fast_utils.recipe import get
 from cifar_fast_utils.report import signed
 from cifar_fast_utils.stats import difference
-from cifar_fast_utils.verdicts import plan_tables, rows
+from cifar_fast_utils.verdicts import kind_of, plan_tables, rows
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -242,6 +242,28 @@ def test_what_the_chapters_say_came_out_is_what_was_recorded() -> None:
     flops = [row.rung.flops for row in (muon, fitted) if row.rung]
     assert f"{', '.join(two)}, for {flops[1] / flops[0]:.2f} of its FLOPs." in spending
     assert {row.rung.n for row in table if row.rung} == {8}
+    ((_, apart),) = plan_tables(read_plan(results / "small_fast_apart.toml"), records)
+    lost = {row.recipe.name.removeprefix("minute_without_"): row for row in apart[1:]}
+    cost = {name: f"({signed(row.difference).split(' ')[0]}" for name, row in lost.items()}
+    assert (
+        f"whole images in training and test {cost['shrinking']} points), with SGD at airbench94's rates in Muon's "
+        f"place {cost['muon']}), and with all images in place of the hardest {cost['choosing']}). ReLU in place of "
+        f"GELU {cost['gelu']}), 24 pixels from the start {cost['growing']}) and a whitening without its bias "
+        f"{cost['whitening_bias']}) cost something too."
+    ) in spending
+    verdicts = {name: kind_of(row.verdict) for name, row in lost.items()}
+    assert {name for name, kind in verdicts.items() if kind == "worse"} == {
+        "shrinking", "muon", "choosing", "gelu", "growing", "whitening_bias",
+    }  # fmt: skip
+    assert {name for name, kind in verdicts.items() if kind == "no difference"} == {
+        "label_smoothing", "dirac", "alternating_flip",
+    }  # fmt: skip
+    whole, sgd, every = (-row.difference.mean for name in ("shrinking", "muon", "choosing") for row in [lost[name]]
+                         if row.difference)  # fmt: skip
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"loses {whole:.1f} points with whole images in place of small ones, {sgd:.1f} with SGD" in readme
+    assert f"and {every:.1f} with all images in place of the hardest" in readme
+    assert {row.rung.n for row in lost.values() if row.rung} == {8}
     tables = plan_tables(read_plan(results / "lesson.toml"), records)
     ((_, lesson),) = (found for found in tables if found[0].device.startswith("AMD EPYC (family 26"))
     short = {row.recipe.name: row.rung for row in lesson if row.rung}
