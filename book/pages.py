@@ -73,8 +73,8 @@ def leaderboard(records: list[Record]) -> str:
         "Recipes at their own length. Shorter trainings, and those with a trick left out, are in "
         "[the evidence](report.md). PFLOP here are those of the training alone; the published ones of Page's recipe, "
         "airbench94 and airbench94_muon fit ours only with the final test added "
-        "([chapter 14](../notebooks/14_a_leaner_network.ipynb)). The runs of `final` at full scale on an NVIDIA H200 "
-        "were made before the package launched its steps as CUDA graphs "
+        "([chapter 14](../notebooks/14_a_leaner_network.ipynb)). The runs of `final` at full scale of "
+        "2026-11-26, on an NVIDIA H200, were made before the package launched its steps as CUDA graphs "
         "([chapter 13](../notebooks/13_the_machine.ipynb)); those of the other recipes there are later and use them, "
         "so their seconds are not comparable. Under *cold s* the warm-up step is on the clock too, but a "
         "plan's runs come after one that warms up.",

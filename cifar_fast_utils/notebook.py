@@ -232,7 +232,7 @@ def evidence(*rungs: str, plan: str | None = None) -> None:
                 if tests:
                     corrected = f"; the verdicts are corrected for {tests} comparisons" * (tests > 1)
                     said += f" ({found.worth:g} points matter{corrected}.)"
-                display(Markdown("\n\n".join([said, *told(found, setting, kept, own)])))
+                display(Markdown("\n\n".join([said, *told(found, setting, kept, setting in own)])))
         if single:
             display(Markdown(f"On {'; '.join(single)} there are single runs, which tell no difference."))
     if not shown:

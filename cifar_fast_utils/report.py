@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from .evidence import Rung, by_setting, of_device, when
@@ -84,11 +84,10 @@ def plan_table(plan: Plan, rows: Sequence[Row], own: bool = True) -> str:
     return markdown(head, lines)
 
 
-def told(plan: Plan, setting: Setting, rows: Sequence[Row], own: Collection[Setting] | None = None) -> list[str]:
-    """Rows as paragraphs: where they come from, the table, what it comes to; `own`: as in `plan_tables`, None: all."""
-    ours = own is None or setting in own
-    said = caption(setting, [row.rung for row in rows if row.rung]) + " Made for other plans." * (not ours)
-    return [part for part in (said, plan_table(plan, rows, ours), findings(rows)) if part]
+def told(plan: Plan, setting: Setting, rows: Sequence[Row], own: bool = True) -> list[str]:
+    """Rows as paragraphs: where they come from, the table, what it comes to; `own`: they were made for this plan."""
+    said = caption(setting, [row.rung for row in rows if row.rung]) + " Made for other plans." * (not own)
+    return [part for part in (said, plan_table(plan, rows, own), findings(rows)) if part]
 
 
 def signed(found: Difference | None) -> str:
@@ -121,8 +120,10 @@ def in_short(plan: Plan, tables: Sequence[tuple[Setting, Sequence[Row]]]) -> str
     """The plan's question, and for each setting which rungs got which verdict; empty if none got one."""
     lines = []
     for setting, table in tables:
-        called = {id(row): f"`{row.recipe.name}`" + (f" ({row.lengths})" if row.lengths else "") for row in table}
-        said = {kind: [called[id(row)] for row in table if kind_of(row.verdict) == kind] for kind in KINDS}
+        said: dict[str, list[str]] = {kind: [] for kind in KINDS}
+        for row in table:
+            if row.verdict:
+                said[kind_of(row.verdict)].append(f"`{row.recipe.name}`" + f" ({row.lengths})" * bool(row.lengths))
         if goal := goal_of(plan):
             reached = [f"`{row.recipe.name}`" for row in table if row.p_of_goal < LEVEL]
             open_yet = [f"`{row.recipe.name}`" for row in table if row.p_of_goal >= LEVEL]
@@ -193,7 +194,7 @@ def report(folder: Path, target: float = 0.94) -> str:
         if plan.compare != "none":
             parts.append(f"The smallest difference that matters here: {plan.worth:g} points.")
         for setting, table in tables:
-            parts += told(plan, setting, table, own)
+            parts += told(plan, setting, table, setting in own)
             if absent := [f"`{row.recipe.name}`" for row in table if not row.rung]:
                 parts.append(f"No runs yet of {', '.join(absent)}.")
     if shares := sorted(folder.glob("shares*.json")):
