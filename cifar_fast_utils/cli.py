@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ncifar-fast: stopped", file=sys.stderr)
         return 130
+    except NotImplementedError as error:  # an operation that PyTorch lacks on this device
+        return _fail(f"take another --device, or a newer PyTorch: {str(error).partition(chr(10))[0]}")
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
         where = out_of_memory(error)
         if where is None:
@@ -151,7 +153,7 @@ def _predict(chosen: argparse.Namespace) -> None:
     network, recipe, classes = load_network(chosen.weights)
     probabilities = predict(network, torch.stack([read_picture(path) for path in chosen.pictures]), recipe)
     for path, row in zip(chosen.pictures, probabilities, strict=True):
-        best = row.topk(3)
+        best = row[: len(classes)].topk(min(3, len(classes)))
         print(f"{path}: " + ", ".join(f"{classes[k]} {p:.0%}" for p, k in zip(*map(list, best), strict=True)))
 
 

@@ -113,12 +113,11 @@ def check(chosen: argparse.Namespace) -> None:
             print(f"{path}: {', '.join(setting)}: " + ", ".join(f"{name} × {n}" for name, n in rungs.items()))
             if unclean := sum(not record["commit"] or record["commit"].endswith("+") for record in theirs):
                 print(f"{path}: {unclean} of these by code that no commit holds")
-    if not wrong:
-        for again in repeated(together):
-            print(f"in several files: {again}; the report takes the first")
     if wrong:
         print("\n".join(wrong), file=sys.stderr)
         raise UserError(f"{len(wrong)} thing{'s' if len(wrong) > 1 else ''} to mend")
+    for again in repeated(together):
+        print(f"in several files: {again}; the report takes the first")
 
 
 def shares(chosen: argparse.Namespace) -> None:

@@ -103,10 +103,13 @@ def unused_gpu(asked: str = "auto") -> str:
 
 
 def instruction_sets() -> set[str]:
-    """The processor's own names, lower case, of the extensions that matter here; empty where PyTorch cannot tell."""
-    ask = getattr(torch.cpu, "get_capabilities", None)  # older versions of PyTorch cannot say
+    """The processor's own names, lower case, of the extensions that matter here; empty where nobody can tell."""
     known = ("avx2", "avx512_f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16", "neon", "sve", "bf16")
-    return {name for name, there in ask().items() if there and name in known} if ask else set()
+    ask = getattr(torch.cpu, "get_capabilities", None)
+    if ask:
+        return {name for name, there in ask().items() if there and name in known}
+    about = _about_processor()  # older versions of PyTorch cannot say, but Linux can
+    return {*known} & {*about.get("flags", about.get("Features", "")).split()}
 
 
 def precisions(device: torch.device) -> list[str]:
@@ -188,16 +191,22 @@ def cores_of(name: str) -> int | None:
     return int(cores[1]) if cores else None
 
 
+def _about_processor() -> dict[str, str]:
+    """What Linux says of the first processor; nothing on other systems."""
+    if sys.platform != "linux":
+        return {}
+    with open("/proc/cpuinfo") as lines:
+        pairs = [[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]
+    return dict(reversed(pairs))
+
+
 def processor() -> str:
     """The processor's name as the system gives it; on Linux with its family and model, where there are such.
 
     Virtual machines call processors of several generations by one name, and hide instruction sets of some of one
     generation; these are not to be compared as one. So AVX2 is named where it is all there is.
     """
-    if sys.platform == "linux":
-        with open("/proc/cpuinfo") as lines:
-            pairs = [[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]
-        about = dict(reversed(pairs))  # the first processor's
+    if about := _about_processor():
         if "model name" in about:
             if "cpu family" in about and "model" in about:
                 flags = about.get("flags", "").split()

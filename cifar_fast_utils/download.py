@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import torch.hub
 
 from .errors import UserError
-from .sources import Arrays, not_cifar10, one_line, read_parquet, read_torchvision
+from .sources import Arrays, no_torchvision, not_cifar10, one_line, read_parquet, read_torchvision
 
 HUB = "https://huggingface.co/datasets/uoft-cs/cifar10/resolve/main/plain_text/"
 HUB_FILES = ("train-00000-of-00001.parquet", "test-00000-of-00001.parquet")
@@ -48,8 +48,7 @@ def download(folder: Path, quiet: bool = False) -> Arrays:
             from torchvision.datasets import CIFAR10
         except (ImportError, RuntimeError) as error:  # made for another PyTorch; it is the one that knows the host
             raise DownloadError(
-                f"cannot download CIFAR-10: {hub} failed ({first}), and torchvision does not import "
-                f"({one_line(error)}); {INSTEAD}"
+                f"cannot download CIFAR-10: {hub} failed ({first}), and {no_torchvision(error)} Else {INSTEAD}"
             ) from None
         author = urlsplit(CIFAR10.url).netloc
         print(f"cifar-fast: {hub} failed ({first}); trying the author's host, {author}", file=sys.stderr)

@@ -91,15 +91,13 @@ def rung(recipe: Recipe, records: Sequence[Record], neighbours: Sequence[Record]
     """The runs of a recipe among the records of one setting; None if there are none.
 
     The earliest record of each seed counts: a run repeated with the same seed is no new evidence. A recipe without TTA
-    also has the runs of the same recipe with TTA, which train the same network and test it both ways. `neighbours` are
+    also has the runs that train the same network, whatever their TTA: they test it without as well. `neighbours` are
     all the records of that kind of device, of other settings too, which may have disturbed them; else `records` are.
     """
     found: dict[int, Record] = {}
     trained = untested(recipe).digest
     for record in sorted(records, key=lambda record: _span(record)[0]):
-        if record["recipe"]["digest"] == recipe.digest or (
-            not recipe.tta and record["recipe"]["tta"] and _trained(record) == trained
-        ):
+        if record["recipe"]["digest"] == recipe.digest or (not recipe.tta and _trained(record) == trained):
             found.setdefault(record["seed"], record)
     ours = tuple(found[seed] for seed in sorted(found))
     beside = records if neighbours is None else neighbours
@@ -121,11 +119,11 @@ def crowded(record: Record, records: Iterable[Record]) -> bool:
     """Whether the run's device had less for it than it asked for, because others of these runs went on beside it.
 
     A GPU has room for one run; a CPU, whose name says so, for as many threads as it has cores. Runs that overlap by
-    less than a second do not count: a record gives its start in whole seconds.
+    less than a second do not count: a record gives its start in whole seconds. A run that stands in two files is one.
     """
     start, end = _span(record)
-    spans = [(*_span(one), one["threads"]) for one in records if one is not record]
-    beside = [(max(start, a), b, threads) for a, b, threads in spans if min(end, b) - max(start, a) >= 1]
+    others = {_identity(one) for one in records} - {_identity(record)}
+    beside = [(max(start, a), b, threads) for a, b, threads, *_ in others if min(end, b) - max(start, a) >= 1]
     at_once = [record["threads"] + sum(threads for a, b, threads in beside if a <= now < b) for now, _, _ in beside]
     cores = cores_of(record["device"])
     return bool(beside) and (cores is None or max(at_once) > cores)
@@ -135,6 +133,11 @@ def _span(record: Record) -> tuple[float, float]:
     """When the run began and when it ended, in seconds since 1970."""
     start = _timestamp(record["started"])
     return start, start + record["seconds"]["cold"]
+
+
+def _identity(record: Record) -> tuple[float, float, int, int, str]:
+    """What no two runs have in common: when it ran, on how many threads, its seed and its recipe."""
+    return (*_span(record), record["threads"], record["seed"], record["recipe"]["digest"])
 
 
 @cache

@@ -85,7 +85,7 @@ class Recipe:
     """How far the running statistics move towards the batch's at each step."""
     norm_eps: float = later(1e-5)
     lookahead_every: int = later(0)
-    """Pull the network back to a slow copy of itself every so many steps (see `lookahead`); 0: do not."""
+    """Pull the network back to a slow copy of itself every so many steps (see `Lookahead`); 0: do not."""
     muon_factor: float = later(0.0)
     """The filters take orthogonalised steps (see `WithMuon`), at this times the others' rate; 0: they take SGD's."""
     muon_momentum: float = later(0.6)
@@ -138,7 +138,7 @@ class Recipe:
                 if get_origin(kind) is Literal
             ),
             (not 0 < self.epochs < 1e6, f"epochs must be more than 0 and fewer than a million, not {self.epochs:g}"),
-            (self.batch_size < 1, f"the batch size must be at least 1, not {self.batch_size}"),
+            (not 0 < self.batch_size <= 1e6, f"the batch size must be 1 to a million, not {self.batch_size}"),
             (
                 self.ghost_groups < 1 or self.batch_size % max(self.ghost_groups, 1) != 0,
                 f"a batch of {self.batch_size} cannot be split into {self.ghost_groups} equal ghost groups: "
@@ -189,8 +189,8 @@ class Recipe:
             (self.network == "lean" and not self.whiten, "the lean network begins with the whitening"),
             (self.augment_on == "host" and self.jitter != 0, "brightness and contrast are jittered on the device only"),
             (
-                len(self.widths) != 3 or min(self.widths, default=0) < 1,
-                f"the lean network's widths are three numbers from 1 up, not {list(self.widths)}",
+                len(self.widths) != 3 or any(not 1 <= width <= 1000 for width in self.widths),
+                f"the lean network's widths are three numbers from 1 to 1000, not {list(self.widths)}",
             ),
             (
                 any(
@@ -240,7 +240,7 @@ def _kinds() -> dict[str, Any]:
 
 
 def from_dict(content: Mapping[str, Any]) -> Recipe:
-    """The recipe that `Recipe.to_dict` wrote, perhaps through JSON. Raises `UserError` on missing or unknown fields."""
+    """What `Recipe.to_dict` wrote, perhaps through JSON. `UserError` on fields unknown or missing, but `later`."""
     content = {key: value for key, value in content.items() if key != "digest"}
     if lacks := [one.name for one in fields(Recipe) if one.name not in content and not one.metadata.get("later")]:
         raise UserError(f"not a recipe: it lacks {', '.join(lacks)}")

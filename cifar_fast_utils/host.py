@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .augment import SIZE
+from .errors import UserError
 from .recipe import Recipe
+from .sources import no_torchvision
 
 WORKERS = min(8 if sys.platform == "linux" else 4, os.cpu_count() or 1)
 """More than eight a GPU has no use for. Elsewhere each is a Python of its own, with all that it imports."""
@@ -34,8 +36,14 @@ class _Images(Dataset[tuple[Tensor, Tensor]]):
 
 
 def transforms(recipe: Recipe) -> Callable[[Tensor], Tensor]:
-    """Crop, flip and cutout of one padded, normalised image (3, h, w), by torchvision's v2 transforms."""
-    from torchvision.transforms import v2
+    """Crop, flip and cutout of one padded, normalised image (3, h, w), by torchvision's v2 transforms.
+
+    Raises `UserError` where torchvision does not import.
+    """
+    try:
+        from torchvision.transforms import v2
+    except (ImportError, RuntimeError) as error:
+        raise UserError(no_torchvision(error)) from None
 
     share = recipe.cutout**2 / SIZE**2
     steps = [

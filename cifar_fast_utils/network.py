@@ -124,7 +124,7 @@ def count_flops(recipe: Recipe, width: int, side: int = SIZE, frozen: int = 0) -
 
 
 def stages(recipe: Recipe, steps_per_epoch: int) -> list[tuple[int, int, int]]:
-    """(side, untrained blocks, steps): how many steps of a kind a run takes, the kinds in the order of their first."""
+    """(side, untrained blocks, steps): how many steps of a kind a run takes, stage by stage."""
     steps = max(1, round(recipe.epochs * steps_per_epoch))
     starts = {round(epoch * steps_per_epoch): epoch for epoch, _ in (*recipe.sides, *recipe.frozen, *recipe.resting)}
     kinds: Counter[tuple[int, int]] = Counter()

@@ -63,7 +63,7 @@ class Plan(BaseModel):
     first_seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     compare: Literal["before", "first", "none"] = "none"
     """Each rung against the one before it, or against the first."""
-    worth: Annotated[float, Field(gt=0)] = 0.2
+    worth: Annotated[float, Field(ge=0.001, le=100)] = 0.2
     """The smallest difference that matters, in points of accuracy."""
     target: Annotated[float, Field(gt=0, lt=1)] | None = None
     """An accuracy (fraction of 1) that each rung's mean is tested to reach."""

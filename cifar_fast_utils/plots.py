@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from .evidence import Rung, by_setting, of_device, rungs, when
 from .ledger import Record, Setting
+from .optimiser import rate_at
 from .plan import VALIDATION
 from .run import Run
 
@@ -32,8 +33,8 @@ def training_curves(run: Run) -> Figure:
     top.set(ylabel="accuracy")
     top.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     top.legend(loc="lower right")
-    knots = [(epoch, rate) for epoch, rate in run.recipe.knots if epoch <= run.recipe.epochs]
-    bottom.plot(*zip(*knots, strict=True), color="black")
+    ends = [0.0, *(epoch for epoch, _ in run.recipe.knots if 0 < epoch < run.recipe.epochs), run.recipe.epochs]
+    bottom.plot(ends, [rate_at(run.recipe, epoch) for epoch in ends], color="black")
     bottom.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None), xlim=(0, None))
     bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (top, bottom):

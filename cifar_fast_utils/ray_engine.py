@@ -18,11 +18,11 @@ from .sources import one_line
 
 
 class OnRay:
-    """An engine over a Ray cluster: the one that `RAY_ADDRESS` names, else one made of this machine.
+    """An engine over a Ray cluster: that of `RAY_ADDRESS`, else one started on this machine, else one made of it.
 
     Each run gets as many CPUs as the job has threads (1 if it does not say), and a GPU if it trains on one. Every node
     needs this package. The setting is that of the node that happens to answer: let them be alike. Raises `UserError`
-    without Ray, and where no node has what a run needs.
+    without Ray or a cluster at that address, and where no node has what a run needs.
     """
 
     def __init__(self, job: Job) -> None:
@@ -31,7 +31,10 @@ class OnRay:
         except ImportError:
             raise UserError("--engine ray needs Ray: pip install 'ray>=2.40'") from None
         if not ray.is_initialized():
-            ray.init(include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
+            try:
+                ray.init(include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
+            except (ValueError, RuntimeError, ConnectionError) as error:  # no address, or nothing there
+                raise UserError(f"Ray: {one_line(error)[:200]}") from None
         threads = job.threads or 1
         if job.device == "auto":  # what is said here holds on the nodes as well
             job = replace(job, device=os.environ.get(DEVICE_VARIABLE) or "auto")

@@ -78,7 +78,7 @@ def plan_table(plan: Plan, rows: Sequence[Row], own: bool = True) -> str:
                 line.append(unless_nan(row.p_of_goal, ".2g"))
             if plan.compare != "none":
                 line += [signed(row.difference), row.verdict.split(" (")[0]]
-            figures = cells(row.rung, plan.fewer.get(row.recipe.name, plan.seeds) if own else 0)
+            figures = cells(row.rung, row.planned if own else 0)
             lines.append([*figures[:ASIDE], *line, *figures[ASIDE:]])
     head = [*HEAD[:ASIDE], *said, *HEAD[ASIDE:]]
     return markdown(head, lines)

@@ -14,7 +14,8 @@ def with_epochs(recipe: Recipe, epochs: float) -> Recipe:
     """The recipe stretched to another length, its schedules with it; named `NAME@EPOCHS`. Raises `UserError` if ≤ 0.
 
     What begins at an epoch begins at a whole one, the nearest. So a short training may end before its last stage
-    begins: `small_fast_60@2` never comes to the size that it is tested at (notebook 17).
+    begins: `small_fast_60@2` never comes to the size that it is tested at (notebook 17). And it may choose the hardest
+    images from the first step on, when no loss is known yet.
     """
     factor = epochs / recipe.epochs  # first, so that half an epoch comes out exact
     stretched = replace(recipe, name=f"{recipe.name}@{epochs:g}", epochs=epochs)  # refuses what is no length

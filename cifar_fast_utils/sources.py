@@ -40,6 +40,11 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
 
 
+def no_torchvision(error: Exception) -> str:
+    """What to say where it does not import."""
+    return f"torchvision does not import ({one_line(error)}): is it made for PyTorch {torch.__version__}?"
+
+
 def not_cifar10(arrays: Arrays) -> str:
     """Why these cannot be CIFAR-10's own images, their numbers or their colours; empty where nothing says so."""
     counts = (len(arrays[0]), len(arrays[2]))
@@ -76,10 +81,14 @@ def one_order(arrays: Arrays) -> Arrays:
 def read_torchvision(folder: Path) -> Arrays:
     """CIFAR-10 from a folder that holds torchvision's `cifar-10-batches-py`.
 
-    No file is unpickled before its md5 checksum is found right. Raises `UserError` naming the files that are not.
+    No file is unpickled before its md5 checksum is found right. Raises `UserError` naming the files that are not, and
+    where torchvision does not import.
     """
-    from torchvision.datasets import CIFAR10
-    from torchvision.datasets.utils import check_integrity
+    try:
+        from torchvision.datasets import CIFAR10
+        from torchvision.datasets.utils import check_integrity
+    except (ImportError, RuntimeError) as error:
+        raise UserError(no_torchvision(error)) from None
 
     def whole(name: str, md5: str) -> bool:
         try:

@@ -34,6 +34,8 @@ class Row:
     """What it is compared with; None if with nothing."""
     difference: Difference | None
     verdict: str
+    planned: int
+    """How many runs of it the plan asks for."""
     p_of_goal: float
     """Of "its mean reaches what the plan asks of each rung"; NaN where nothing is asked, or it cannot be said."""
 
@@ -65,14 +67,17 @@ def rows(plan: Plan, records: Sequence[Record], neighbours: Sequence[Record] | N
     tests = sum(found is not None for found in differences)
     goals = _p_of_goal(plan, rungs)
     table = []
-    for recipe, new, old, found, p, p_of_goal in zip(recipes, rungs, other, differences, corrected, goals, strict=True):
+    planned = [plan.fewer.get(name, plan.seeds) for name in plan.names]  # a smoke run's recipe has another name
+    for recipe, new, old, found, p, n, p_of_goal in zip(
+        recipes, rungs, other, differences, corrected, planned, goals, strict=True
+    ):
         said = ""
         if new and old and found:
             said = verdict(found, worth=plan.worth, p=p, tests=tests, unit=" points")
             same = same_on_shared_seeds(new, old)
             if same > 2 and new.records != old.records:
                 said = f"no difference larger than 0 points shown (the same to the image on each of {same} seeds)"
-        table.append(Row(recipe, new, old if found else None, found, said, p_of_goal))
+        table.append(Row(recipe, new, old if found else None, found, said, n, p_of_goal))
     return table
 
 

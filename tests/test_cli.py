@@ -232,7 +232,7 @@ def test_batches_that_do_not_fit(folder: Path, capsys: pytest.CaptureFixture[str
     assert "cannot be split into 16 equal ghost groups" in refused(capsys, *TRAIN, "--batch-size", "500")
     said = refused(capsys, *TRAIN, "--data", folder, "--batch-size", "4096")
     assert "a batch of 4096 is larger than the data: 1024 training images" in said
-    assert "at least 1, not 0" in refused(capsys, *TRAIN, "--batch-size", "0")
+    assert "1 to a million, not 0" in refused(capsys, *TRAIN, "--batch-size", "0")
 
 
 def test_training_without_the_gpu_that_is_there_says_why(
@@ -338,6 +338,17 @@ def test_out_of_memory(
     said = refused(capsys, *TRAIN, "--data", folder)
     assert says in said
     assert "lower --batch-size" in said
+
+
+def test_what_a_device_cannot_do_is_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacks(*_: Any) -> None:
+        raise NotImplementedError("'aten::index_copy.out' is not implemented for MPS.\nIf you want")
+
+    monkeypatch.setattr(loop, "training_step", lacks)
+    said = refused(capsys, *TRAIN, "--data", folder)
+    assert "take another --device, or a newer PyTorch: 'aten::index_copy.out' is not implemented for MPS.\n" in said
 
 
 def test_a_mistake_of_ours_is_not_hidden(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,6 +176,15 @@ def test_a_gpu_that_pytorch_has_no_kernels_for_is_left_alone(monkeypatch: pytest
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux says of the processor")
+def test_where_pytorch_cannot_tell_linux_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    for key, value in (("flags", "sse avx2 avx512_bf16 amx_bf16"), ("Features", "fp asimd bf16")):
+        said = f"processor\t: 0\n{key}\t: {value}\n"
+        monkeypatch.setattr("builtins.open", lambda *_, said=said: io.StringIO(said))
+        assert d.instruction_sets() == {*value.split()} & {"avx2", "avx512_bf16", "amx_bf16", "bf16"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux says of the processor")
 def test_a_processors_name_tells_its_generation() -> None:
     told = Path("/proc/cpuinfo").read_text()
     found = {key: re.search(rf"^{key}\s*: (.*)$", told, re.MULTILINE) for key in ("model name", "cpu family", "model")}

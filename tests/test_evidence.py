@@ -62,6 +62,14 @@ def test_on_a_gpu_crowds_have_two_members_and_do_not_depend_on_the_order(starts:
     assert found == [any(k != j and abs(a - b) <= 11 for k, b in enumerate(starts)) for j, a in enumerate(starts)]
 
 
+def test_a_run_in_two_files_is_one() -> None:
+    first, second = runs(0, 5, device=CPU, threads=(1,))
+    (again,) = runs(0, device=CPU)
+    assert not any(crowded(one, [first, second, again]) for one in (first, second, again))  # two threads, not three
+    assert not crowded(runs(0)[0], runs(0))
+    assert crowded(runs(0)[0], runs(0, 5))
+
+
 def test_the_seconds_are_those_of_the_runs_that_were_alone() -> None:
     made = runs(0, 100, 105) + runs(300, train=30)
     made[-1]["seed"] = 9

@@ -1,9 +1,12 @@
+import sys
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 
 from cifar_fast_utils import augment, host
+from cifar_fast_utils.errors import UserError
 from cifar_fast_utils.recipe import RECIPES
 
 
@@ -29,6 +32,12 @@ def test_the_baselines_loader_crops_flips_and_cuts_out_image_by_image() -> None:
     rising = (row[:, 16] > row[:, 14]).float().mean().item()
     assert 0.4 < rising < 0.6  # about half are mirrored
     assert len(row.unique(dim=0)) == 18  # nine places, two mirrors
+
+
+def test_a_torchvision_for_another_pytorch_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision.transforms", None)
+    with pytest.raises(UserError, match="torchvision does not import"):
+        host.transforms(RECIPES["baseline"])
 
 
 def test_without_cutout_and_flips_it_only_crops() -> None:

@@ -64,6 +64,8 @@ def test_what_any_record_of_the_setting_holds_is_not_missing() -> None:
         (TOML.replace("small", "huge"), "scale: Input should be 'full', 'small' or 'smoke'"),
         (TOML + "[fewer]\nbaseline = 1", "`fewer` names 'baseline', which is none of its rungs"),
         (TOML + "target = 94", "target: Input should be less than 1"),
+        (TOML + "worth = inf", "worth: Input should be less than or equal to 100"),
+        (TOML + "worth = 1e-200", "worth: Input should be greater than or equal to 0.001"),
         (TOML + 'target_rung = "relu"', "`target_rung` is one of its rungs"),
         (TOML + 'target_rung = "celu"\ntarget = 0.9', "and instead of `target`"),
         (TOML.replace('["celu", "final@half"]', "[]"), "names no rungs and no tries"),

@@ -12,15 +12,18 @@ import scipy.stats
 from records import record
 
 from cifar_fast_utils import cli, plots
+from cifar_fast_utils.device import SCALES
 from cifar_fast_utils.errors import UserError
 from cifar_fast_utils.evidence import by_setting, compare, rung, rungs, same_on_shared_seeds
 from cifar_fast_utils.ledger import append, own_settings, read_folder
 from cifar_fast_utils.lengths import at_target, family, lengths
 from cifar_fast_utils.plan import Plan
-from cifar_fast_utils.recipe import get
+from cifar_fast_utils.recipe import get, with_epochs
 from cifar_fast_utils.report import caption, findings, plan_table, report
+from cifar_fast_utils.run import Run
 from cifar_fast_utils.stats import holm
 from cifar_fast_utils.tables import markdown
+from cifar_fast_utils.train import recipe_at
 from cifar_fast_utils.verdicts import plan_tables, rows
 
 DRAW = np.random.default_rng(0)
@@ -79,6 +82,13 @@ def test_ema_is_read_from_the_runs_of_tta() -> None:
     found = compare(tta, ema)  # paired: the same half point in each run, whatever the runs' own spread
     assert [found.mean, found.low, found.high] == pytest.approx([0.5, 0.5, 0.5])
     assert rung(get("tta"), runs("ema", 0.87)) is None
+
+
+def test_how_it_would_be_tested_with_tta_does_not_matter_without() -> None:
+    one, other = (replace(get("airbench94"), name=f"shift{n}", tta=False, tta_shift=n) for n in (0, 1))
+    found = rung(other, [record(one, seed, 0.87) for seed in range(3)])
+    assert found is not None
+    assert found.points == pytest.approx([87.0] * 3)
 
 
 def test_the_same_network_tested_otherwise_is_compared_seed_by_seed() -> None:
@@ -281,6 +291,10 @@ def test_a_table_says_how_many_runs_were_planned() -> None:
     table = rows(chosen, runs("celu", 0.86, n=5) + runs("ghost_norm", 0.86, n=3))
     assert [line["n"] for line in cells(plan_table(chosen, table))] == ["5 of 8", "3"]
     assert [line["n"] for line in cells(plan_table(chosen, table, own=False))] == ["5", "3"]
+    smoke = plan("celu", "ghost_norm", fewer={"ghost_norm": 3}, scale="smoke")
+    shorter = recipe_at(SCALES["smoke"], get("ghost_norm"))
+    table = rows(smoke, [record(shorter, seed, 0.5, scale="smoke") for seed in range(3)])
+    assert [line["n"] for line in cells(plan_table(smoke, table))] == ["3"]
 
 
 def test_a_caption_speaks_of_its_tables_columns_alone() -> None:
@@ -367,6 +381,17 @@ def test_a_table_lines_up() -> None:
     table = markdown(["rung", "n", "verdict"], [["`a`", "8", "better"], ["`bcd`", "12", ""]])
     assert len({len(line) for line in table.splitlines()}) == 1
     assert table.splitlines()[1] == "| ----- | --: | ------- |"
+
+
+def test_the_rate_is_drawn_to_the_end() -> None:
+    """Stretched to 29 epochs, the last knot of this recipe lies a rounding error behind them."""
+    run = Run(
+        with_epochs(get("whitening"), 29), "small", "noise", "0123", 7, "float32", "a machine", 2, "2026-01-01", 10
+    )
+    run.history = [{"epoch": 29.0, "train_accuracy": 0.5, "test_accuracy": 0.5}]
+    run.seconds = {"train": 1.0}
+    (rate,) = plots.training_curves(run).axes[1].lines
+    assert np.asarray(rate.get_xydata()) == pytest.approx(np.array([[0, 0], [5.8, 1], [29, 0]]), abs=1e-9)
 
 
 def test_every_setting_has_its_plots(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

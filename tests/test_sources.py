@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -227,6 +228,11 @@ def test_no_pickle_is_opened_before_its_checksum(name: str, tmp_path: Path, monk
     said = message(lambda: sources.read_torchvision(tmp_path))
     assert f"or md5 checksum wrong: {name};" in said
     assert not mark.exists()
+
+
+def test_a_torchvision_for_another_pytorch_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
+    assert "torchvision does not import" in message(lambda: sources.read_torchvision(tmp_path))
 
 
 def test_torchvision_folder_with_missing_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

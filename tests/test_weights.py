@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from cifar_fast_utils import augment
+from cifar_fast_utils import augment, cli
 from cifar_fast_utils.data import Dataset
 from cifar_fast_utils.device import Scale
 from cifar_fast_utils.errors import UserError
@@ -41,6 +41,14 @@ def test_what_is_loaded_is_what_was_saved(run: Run, tiny: Dataset, saved: Path) 
     expected = logits_of(network, images) + logits_of(network, images, mirror=True)
     torch.testing.assert_close(predict(network, tiny.test_images, recipe), (expected / 2).softmax(1))
     assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_of_two_classes_both_are_named(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_network(run, 4, ("cat", "dog"), tmp_path / "net.safetensors")
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    assert cli.main(["predict", str(tmp_path / "net.safetensors"), str(tmp_path / "a.png")]) == 0
+    said = capsys.readouterr().out.removeprefix(f"{tmp_path / 'a.png'}: ")
+    assert sorted(part.split()[0] for part in said.split(", ")) == ["cat", "dog"]
 
 
 @pytest.mark.parametrize("change", [{}, {"tta_side": 20}, {"tta_side": 20, "tta_shift": 0}])
