@@ -261,9 +261,10 @@ def test_a_ray_cluster_makes_the_same_runs(
 
     (tmp_path / "ray").mkdir()
     here, there = tmp_path / "plan.jsonl", tmp_path / "ray" / "plan.jsonl"
-    with monkeypatch.context() as patched, pytest.raises(UserError, match="Ray: ValueError"):
+    with monkeypatch.context() as patched:
         patched.setenv("RAY_ADDRESS", "mycluster")
-        OnRay(job(tiny))
+        with pytest.raises(UserError, match="Ray: ValueError"):
+            OnRay(job(tiny))
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
         with pytest.raises(UserError, match="no node of the Ray cluster has 99 CPUs"):

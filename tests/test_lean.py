@@ -744,9 +744,9 @@ def test_muon_trains(tiny: Dataset) -> None:
 def test_widths_are_in_units_of_the_scales() -> None:
     network = new_network(replace(AIRBENCH, widths=(2, 3, 5)), 8)
     assert [m.out_channels for m in network.modules() if isinstance(m, nn.Conv2d)] == [24, 16, 16, 24, 24, 40, 40]
-    with pytest.raises(UserError, match="three numbers from 1 up"):
+    with pytest.raises(UserError, match="three numbers from 1 to 1000"):
         replace(AIRBENCH, widths=(1, 2))
-    with pytest.raises(UserError, match="three numbers from 1 up"):
+    with pytest.raises(UserError, match="three numbers from 1 to 1000"):
         replace(AIRBENCH, widths=(1, 0, 4))
 
 
