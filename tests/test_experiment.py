@@ -275,7 +275,8 @@ def test_a_ray_cluster_makes_the_same_runs(
             patched.setenv("CIFAR_FAST_PRECISION", "float32")  # not what a processor with bfloat16 would choose
             assert OnRay(replace(job(tiny), precision="auto")).job.precision == "float32"
         engine = OnRay(replace(job(tiny), precision="auto"))
-        assert engine.setting() == Here(replace(job(tiny), precision="auto")).setting()
+        alike = [one.setting()._replace(precision="") for one in (engine, Here(replace(job(tiny), precision="auto")))]
+        assert alike[0] == alike[1]  # but for the precision: a busy processor may try bfloat16 with another result
         assert engine.job.precision == engine.setting().precision  # chosen once, for all workers
         engine = OnRay(job(tiny))
         assert engine.setting() == Here(job(tiny)).setting()
