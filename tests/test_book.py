@@ -347,6 +347,37 @@ def test_what_is_said_of_a_searchs_start_is_what_was_recorded() -> None:
     assert f"the mean of all their runs is {higher:.2f} points higher" in text
 
 
+def test_what_is_told_of_pairs_is_what_was_recorded() -> None:
+    records, _ = read_folder(ROOT / "book" / "results")
+    pairing, spending = (
+        " ".join(" ".join(cell.source for cell in nbformat.read(path, as_version=4).cells).split())
+        for path in sorted((ROOT / "notebooks").glob("1[07]_*.ipynb"))
+    )
+    finals = [found for theirs in by_setting(records).values() if (found := rung(get("final"), theirs))]
+    small = [found for found in finals if found.records[0]["scale"] == "small" and found.n >= 5]
+    assert len(small) == 4
+    spreads = []
+    for found in small:
+        gains = [with_tta - alone for with_tta, alone in zip(found.points, found.plain_points, strict=True)]
+        between = math.hypot(statistics.stdev(found.points), statistics.stdev(found.plain_points))
+        spreads.append((statistics.stdev(gains), between))
+    _, *others = sorted(spreads, key=lambda pair: pair[0] / pair[1])
+    (low, high), (least, most) = ((min(column), max(column)) for column in zip(*others, strict=True))
+    assert (
+        f"spreads by {low:.2f} to {high:.2f} points, where different seeds would give {least:.2f} to {most:.2f},"
+        in (pairing)
+    )
+    seconds: dict[str, dict[int, float]] = {"airbench94": {}, "fast": {}}
+    for line in (ROOT / "book" / "results" / "fast.jsonl").read_text(encoding="utf-8").splitlines():
+        run = json.loads(line)
+        seconds[run["recipe"]["name"]][run["seed"]] = run["seconds"]["train"]
+    pairs = sorted(seconds["fast"][seed] / seconds["airbench94"][seed] for seed in range(1, 5))
+    said = "{:.2f}, {:.2f}, {:.2f} and {:.2f} of the seconds".format(*pairs)
+    assert f"Of the four pairs in turns, `fast` takes {said}." in spending
+    later = [seconds["fast"][seed] for seed in range(3, 10)]
+    assert f"on `fast` took {min(later):.0f} to {max(later):.0f} s, before it" in spending
+
+
 def test_the_chapters_steps_on_a_gpu_are_the_measured_ones() -> None:
     measured = json.loads((ROOT / "benchmarks" / "h200_replay.json").read_text(encoding="utf-8"))["milliseconds"]
     replayed = {(one["recipe"], one["side"]): one["replayed"] for one in measured if one["scale"] == "full"}
