@@ -1,0 +1,68 @@
+"""The filters' gradient of a convolution on small images, laid side by side: for processors with matrix tiles (AMX).
+
+Such a processor multiplies tiles of 32 bfloat16 numbers a row, and the library takes them from one row of an image. In
+an image of 7 × 7 pixels most of a tile stays empty; four images beside one another, a column of zeros between, fill it.
+The zeros are the border that the convolution pads with anyway, so the gradient is the same sum in another order.
+
+Notebook 13.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+from torch.nn.grad import conv2d_input, conv2d_weight
+
+from .device import instruction_sets
+
+TILE = 32
+"""How many bfloat16 numbers a row of an AMX tile holds: 64 bytes."""
+
+
+@functools.cache
+def has_tiles() -> bool:
+    """Whether the processor multiplies matrices of bfloat16 by tiles."""
+    return "amx_bf16" in instruction_sets()
+
+
+def abreast(x: Tensor) -> int:
+    """How many of the images x, (b, c, h, w), to lay beside one another: a divisor of b; 1 where it does not pay."""
+    if not (x.is_cpu and x.dtype == torch.bfloat16 and has_tiles()):
+        return 1
+    most = TILE // (x.shape[3] + 1)
+    return next((number for number in range(most, 1, -1) if len(x) % number == 0), 1)
+
+
+def in_rows(x: Tensor, number: int) -> Tensor:
+    """Images (b, c, h, w) → (b / number, c, h, number × (w + 1)), a column of zeros right of each; channels-last."""
+    b, c, h, w = x.shape
+    rows = x.new_zeros(b // number, h, number, w + 1, c)
+    rows[:, :, :, :w] = x.permute(0, 2, 3, 1).unflatten(0, (-1, number)).transpose(1, 2)
+    return rows.flatten(2, 3).permute(0, 3, 1, 2)
+
+
+class ConvInRows(torch.autograd.Function):
+    """`F.conv2d` with 3 × 3 filters, stride 1, a border of 1 and no bias; the filters' gradient from rows of images."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, number: int) -> Tensor:
+        """(b, c_in, h, w), (c_out, c_in, 3, 3) → (b, c_out, h, w); `number`: the images in a row, a divisor of b."""
+        ctx.save_for_backward(x, weight)
+        ctx.number = number  # type: ignore[attr-defined]
+        return F.conv2d(x, weight, padding=1)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        """The gradients of x and the filters, each where it is wanted."""
+        x, weight = ctx.saved_tensors  # type: ignore[attr-defined]
+        of_x, of_weight, _ = ctx.needs_input_grad  # type: ignore[attr-defined]
+        rows = [in_rows(part, ctx.number) for part in (x, grad)] if of_weight else []  # type: ignore[attr-defined]
+        return (
+            conv2d_input(x.shape, weight, grad, padding=1) if of_x else None,
+            conv2d_weight(rows[0], weight.shape, rows[1], padding=1) if of_weight else None,
+            None,
+        )
