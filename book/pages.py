@@ -76,8 +76,10 @@ def leaderboard(records: list[Record]) -> str:
         "([chapter 14](../notebooks/14_a_leaner_network.ipynb)). The runs of `final` at full scale of "
         "2026-11-26, on an NVIDIA H200, were made before the package launched its steps as CUDA graphs "
         "([chapter 13](../notebooks/13_the_machine.ipynb)); those of the other recipes there are later and use them, "
-        "so their seconds are not comparable. Under *cold s* the warm-up step is on the clock too, but a "
-        "plan's runs come after one that warms up.",
+        "so their seconds are not comparable. Nor are those on the Xeon, in bfloat16, of before 06:00 of 2026-11-28, "
+        "UTC, with later ones, whose filters' gradients are computed in rows of images (chapter 13 again): of "
+        "`airbench94` at full scale three are earlier, and they are in its median. Under *cold s* the warm-up step is "
+        "on the clock too, but a plan's runs come after one that warms up.",
     ]
     for setting, theirs in by_setting(records).items():
         whole = [rung for rung in rungs(theirs, of_device(records, setting.device)) if rung.recipe.name in KNOWN]

@@ -1,7 +1,7 @@
 """The layers of the network that PyTorch does not have as we need them.
 
-Notebooks 02 (the cast of weights), 03 (where the pool stands), 05 (CELU), 06 (ghost norm), 07 (frozen scales), 14
-(GELU).
+Notebooks 02 (the cast of weights), 03 (where the pool stands), 05 (CELU), 06 (ghost norm), 07 (frozen scales), 13
+(images in rows), 14 (GELU).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Conv(nn.Conv2d):
 
     float32 weights under bfloat16 activations are master weights: the optimiser's small updates are not rounded away.
     (b, c_in, h, w) → (b, c_out, h, w), where the kernel is square and odd, the padding, unless given, half of it, and
-    the stride 1.
+    the stride 1. Where `rows.abreast` says so, the filters' gradient of a 3 × 3 one is computed from rows of images.
     `dirac`: the first c_in filters start by passing their channel on as it is.
     """
 

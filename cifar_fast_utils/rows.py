@@ -1,8 +1,9 @@
 """The filters' gradient of a convolution on small images, laid side by side: for processors with matrix tiles (AMX).
 
-Such a processor multiplies tiles of 32 bfloat16 numbers a row, and the library takes them from one row of an image. In
-an image of 7 × 7 pixels most of a tile stays empty; four images beside one another, a column of zeros between, fill it.
-The zeros are the border that the convolution pads with anyway, so the gradient is the same sum in another order.
+Such a processor multiplies tiles of 32 bfloat16 numbers a row, and oneDNN, which PyTorch calls, fills them from one row
+of an image (its `jit_avx512_core_amx_bwd_weights_kernel_t`). One of 7 × 7 pixels fills a quarter; four images beside
+one another, a column of zeros between, fill it all. The zeros are the border that the convolution pads with anyway, so
+the gradient is the same sum in another order.
 
 Notebook 13.
 """
@@ -10,11 +11,11 @@ Notebook 13.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 from torch.nn.grad import conv2d_input, conv2d_weight
 
 from .device import instruction_sets
@@ -49,20 +50,20 @@ class ConvInRows(torch.autograd.Function):
     """`F.conv2d` with 3 × 3 filters, stride 1, a border of 1 and no bias; the filters' gradient from rows of images."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, number: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, number: int) -> Tensor:
         """(b, c_in, h, w), (c_out, c_in, 3, 3) → (b, c_out, h, w); `number`: the images in a row, a divisor of b."""
         ctx.save_for_backward(x, weight)
-        ctx.number = number  # type: ignore[attr-defined]
+        ctx.number = number
         return F.conv2d(x, weight, padding=1)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        """The gradients of x and the filters, each where it is wanted."""
-        x, weight = ctx.saved_tensors  # type: ignore[attr-defined]
-        of_x, of_weight, _ = ctx.needs_input_grad  # type: ignore[attr-defined]
-        rows = [in_rows(part, ctx.number) for part in (x, grad)] if of_weight else []  # type: ignore[attr-defined]
-        return (
-            conv2d_input(x.shape, weight, grad, padding=1) if of_x else None,
-            conv2d_weight(rows[0], weight.shape, rows[1], padding=1) if of_weight else None,
-            None,
-        )
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        """The gradients of x and of the filters, each where it is wanted."""
+        x, weight = ctx.saved_tensors
+        of_x = of_weight = None
+        if ctx.needs_input_grad[0]:
+            of_x = conv2d_input(x.shape, weight, grad, padding=1)
+        if ctx.needs_input_grad[1]:
+            rows, grads = (in_rows(part, ctx.number) for part in (x, grad))
+            of_weight = conv2d_weight(rows, weight.shape, grads, padding=1)
+        return of_x, of_weight, None

@@ -104,7 +104,7 @@ def test_the_readmes_results_are_the_recorded_ones() -> None:
         assert f"| {' | '.join(cells)} |" in README
     (timed,) = ledger("make_train.jsonl")
     assert (timed["dataset"], timed["scale"], timed["threads"]) == ("cifar10-jpeg", "small", 2)
-    assert f"train one such run in {timed['seconds']['train']:.0f} s" in README.replace("\n", " ")
+    assert f"trained one such run in {timed['seconds']['train']:.0f} s" in README.replace("\n", " ")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,64 @@
+"""A training step on two cores, its images one by one and in rows: `python benchmarks/rows.py`, on a CPU with tiles.
+
+Milliseconds a step, medians of 15 turns after one that does not count, the two in turns, as JSON on stdout; `ratio` is
+the median over the turns of the second of a pair over the first.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from datetime import datetime, timezone
+
+import torch
+
+from cifar_fast_utils import rows
+from cifar_fast_utils.bench import a_step
+from cifar_fast_utils.device import SCALES, choose_device, choose_precision, device_name, keep_freed_memory
+from cifar_fast_utils.recipe import get
+from cifar_fast_utils.record import current_commit
+
+STEPS = [
+    ("final", "full", 32),
+    ("airbench94", "full", 32),
+    ("fast", "full", 16),
+    ("fast", "full", 24),
+    ("fast", "full", 32),
+    ("final", "small", 32),
+    ("small_fast_60_ahead", "small", 16),
+    ("small_fast_60_ahead", "small", 20),
+    ("small_fast_60_ahead", "small", 24),
+]
+TURNS = 16
+WAYS = {"one_by_one": 0, "in_rows": rows.TILE}
+
+
+def main() -> None:
+    """Measure both ways in turns for each kind of step."""
+    keep_freed_memory()
+    on = choose_device("cpu")
+    precision = choose_precision("auto", on)
+    lines = []
+    for name, scale, side in STEPS:
+        step = a_step(get(name), precision, SCALES[scale].width, side=side)
+        seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+        for _ in range(TURNS):
+            for way, rows.TILE in WAYS.items():
+                start = time.perf_counter()
+                step()
+                seconds[way].append(time.perf_counter() - start)
+        pairs = list(zip(seconds["one_by_one"], seconds["in_rows"], strict=True))[1:]
+        medians = {way: round(1000 * statistics.median(took[1:]), 1) for way, took in seconds.items()}
+        ratio = round(statistics.median(after / before for before, after in pairs), 3)
+        lines.append({"recipe": name, "scale": scale, "side": side, **medians, "ratio": ratio})
+    about = {
+        "device": device_name(on), "threads": torch.get_num_threads(), "precision": precision,
+        "tiles": rows.has_tiles(), "torch": torch.__version__, "commit": current_commit(),
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }  # fmt: skip
+    print(json.dumps({**about, "milliseconds": lines}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
