@@ -197,6 +197,53 @@ def test_the_readme_holds_fast_against_airbench94() -> None:
     )
 
 
+def test_the_readmes_runs_in_rows_are_the_recorded_ones() -> None:
+    air, fast = (ledger("fast_in_rows.jsonl", name) for name in ("airbench94", "fast"))
+    new, old = ([100 * float(run["tta_accuracy"]) for run in runs] for runs in (fast, air))
+    took, slow = ({run["seed"]: float(run["seconds"]["train"]) for run in runs} for runs in (fast, air))
+    ratios = [took[seed] / slow[seed] for seed in slow]
+    count = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    under = sum(seconds < 480 for seconds in took.values())
+    text = README.replace("\n", " ")
+    assert (
+        f"{count[len(fast)]} other seeds of `fast` took {min(took.values()):.0f} to {max(took.values()):.0f} s" in text
+    )
+    assert f"{trained(fast):.0f} in the median, {count[under]} of them less than eight minutes" in text
+    assert f"came to {mean_tta(fast):.2f} % ({statistics.stdev(new):.2f}) with TTA" in text
+    assert f"{count[len(air)]} of `airbench94` took {trained(air):.0f} s and came to {mean_tta(air):.2f} %" in text
+    p = p_not_below(new, old, 0.1)
+    assert f"that is {'' if p < 0.05 else 'not '}enough on that machine alone (p = {p:.2g})" in text
+    pairs = f"{statistics.median(ratios):.2f} of the seconds ({min(ratios):.2f} to {max(ratios):.2f})"
+    assert f"In the {count[len(ratios)]} pairs that ran in turns `fast` takes {pairs}" in text
+    chapter = " ".join((ROOT / "notebooks" / "17_where_flops_count.ipynb").read_text(encoding="utf-8").split())
+    said = chapter.replace('\\n", "', " ")
+    assert f"{count[under]} of {count[len(fast)]} runs less than eight minutes" in said
+    *others, last = (f"{ratio:.2f}" for ratio in sorted(ratios))
+    assert f"{', '.join(others)} and {last} of airbench94's seconds" in said
+
+
+def test_the_steps_in_rows_are_the_measured_ones() -> None:
+    figures = json.loads((ROOT / "benchmarks" / "xeon_amx_rows.json").read_text(encoding="utf-8"))
+    rows = {(row["recipe"], row["scale"], row["side"]): row for row in figures["milliseconds"]}
+    lean = [row["ratio"] for (name, scale, _), row in rows.items() if name != "final" and scale == "full"]
+    text = README.replace("\n", " ")
+    assert f"take {min(lean):.2f} to {max(lean):.2f} of the time with it" in text
+    full, small = (rows["final", scale, 32]["ratio"] for scale in ("full", "small"))
+    assert f"those of `final` {full:.2f} at full width and {small:.2f} at the small scale" in text
+    chapter = (ROOT / "notebooks" / "13_the_machine.ipynb").read_text(encoding="utf-8")
+    before, after = (
+        [float(run["seconds"]["train"]) for run in ledger(f"{file}.jsonl", "airbench94")]
+        for file in ("eight_minutes", "fast_in_rows")
+    )
+    spread = f"{min(before):.0f} to {max(before):.0f} s; the other five took {min(after):.0f} to {max(after):.0f} s."
+    assert (len(before), len(after)) == (3, 5)
+    assert spread in " ".join(chapter.replace('\\n",', " ").replace('"', " ").split())
+    for (name, scale, side), row in rows.items():
+        at = f", {side} pixels" if "fast" in name else ""
+        took = f"{row['one_by_one']:.0f} | {row['in_rows']:.0f} | {row['ratio']:.2f}"
+        assert f"| `{name}`, {scale} scale{at} | {took} |" in chapter
+
+
 def test_the_readmes_gpu_is_the_recorded_one() -> None:
     runs = [run for run in ledger("final_full.jsonl") if run["device"] == "NVIDIA H200"]
     spread = statistics.stdev(100 * float(run["tta_accuracy"]) for run in runs)
