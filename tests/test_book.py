@@ -359,7 +359,7 @@ def test_what_is_told_of_pairs_is_what_was_recorded() -> None:
     (low, high), (least, most) = ((min(column), max(column)) for column in zip(*others, strict=True))
     assert (
         f"spreads by {low:.2f} to {high:.2f} points, where different seeds would give {least:.2f} to {most:.2f},"
-        in (pairing)
+        in pairing
     )
     seconds: dict[str, dict[int, float]] = {"airbench94": {}, "fast": {}}
     for line in (ROOT / "book" / "results" / "fast.jsonl").read_text(encoding="utf-8").splitlines():
