@@ -6,12 +6,14 @@ Nothing heavy is imported before it is needed, so that `--help` answers at once.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import io
 import json
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any, TextIO, cast
 
 from . import commands
 from .arguments import parser
@@ -24,7 +26,12 @@ PLOTS = (".png", ".svg", ".pdf")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 2 something to mend, 130 stopped by Ctrl-C."""
-    chosen = parser().parse_args(arguments)
+    sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()  # None where the shell closed them
+    with contextlib.redirect_stderr(cast(TextIO, _Unheeded(sys.stderr))):
+        return _run(parser().parse_args(arguments))
+
+
+def _run(chosen: argparse.Namespace) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe on Windows has no "→"
         sys.stdout.reconfigure(errors="replace")
     try:
@@ -33,9 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _fail(str(error))
     except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
-        _silence()
+        _silence(sys.stdout)
     except OSError as error:  # a full disk, say, where the output goes
-        _silence()
+        _silence(sys.stdout)
         return _fail(str(error))
     except KeyboardInterrupt:
         print("\ncifar-fast: stopped", file=sys.stderr)
@@ -55,9 +62,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _silence() -> None:
-    """Let what is printed from now on be lost."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")
+
+
+class _Unheeded:
+    """stderr, on which no work depends: the reader of a pipe may have gone, the disk of a log be full."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self.stream.write(text)
+        except OSError:
+            _silence(self.stream)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self.stream.flush()
+        except OSError:
+            _silence(self.stream)
+
+
+def _silence(stream: TextIO) -> None:
+    """Let what is written to the stream from now on be lost."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _fail(message: str) -> int:
@@ -106,7 +140,7 @@ def _train(chosen: argparse.Namespace) -> None:
         except BrokenPipeError:
             if not (chosen.json or chosen.save or chosen.plot):
                 raise
-            _silence()  # nobody reads on, but the files are still wanted
+            _silence(sys.stdout)  # nobody reads on, but the files are still wanted
 
     show(f"{recipe.name} on {dataset.name}, {scale.name} scale, seed {chosen.seed}\n\n{TABLE_HEAD}")
     try:
@@ -123,11 +157,9 @@ def _train(chosen: argparse.Namespace) -> None:
         )
     except Stopped as stopped:
         last = stopped.run.history[-1:]
-        print(
-            f"\n{stopped}; " + (f"the last whole epoch was {last[0]['epoch']:g}" if last else "no epoch was finished")
-        )
+        print(f"\n{stopped}; " + (f"the last whole pass ended at {last[0]['epoch']:g}" if last else "no pass is done"))
         raise KeyboardInterrupt from None
-    print(summary(run))
+    show(summary(run))
     if chosen.json:
         write_record(run, commit, chosen.json)
     if chosen.save:
@@ -142,7 +174,7 @@ def _train(chosen: argparse.Namespace) -> None:
         training_curves(run).savefig(drawn, format=chosen.plot.suffix[1:], dpi=150)
         with whole(chosen.plot) as temporary:
             temporary.write_bytes(drawn.getvalue())
-        print(f"plot: {chosen.plot}")
+        show(f"plot: {chosen.plot}")
 
 
 def _predict(chosen: argparse.Namespace) -> None:

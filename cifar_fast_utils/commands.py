@@ -12,17 +12,19 @@ from .errors import UserError
 
 def record(chosen: argparse.Namespace) -> None:
     """Make the runs that a plan asks for and the ledger lacks."""
+    from .ledger import check_appendable, read_folder
     from .plan import read_plan
 
     plan = read_plan(chosen.plan)
     ledger = chosen.ledger or chosen.plan.with_suffix(".jsonl")
+    if not chosen.list:
+        check_appendable(ledger)
 
     import torch
 
     from .data import load
     from .device import SCALES, choose_device, choose_precision, device_name, unused_gpu
     from .experiment import Engine, Here, Job, carry_out, check_gpu, to_do, uncommitted, validation
-    from .ledger import read_folder
     from .record import current_commit
 
     if uncommitted(chosen.plan):

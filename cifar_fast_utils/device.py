@@ -109,7 +109,8 @@ def instruction_sets() -> set[str]:
     if ask:
         return {name for name, there in ask().items() if there and name in known}
     about = _about_processor()  # older versions of PyTorch cannot say, but Linux can
-    return {*known} & {*about.get("flags", about.get("Features", "")).split()}
+    flags = {*about.get("flags", about.get("Features", "")).split()}
+    return {name for name in known if {"avx512_f": "avx512f", "neon": "asimd"}.get(name, name) in flags}
 
 
 def precisions(device: torch.device) -> list[str]:

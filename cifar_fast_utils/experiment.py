@@ -176,14 +176,14 @@ def carry_out(plan: Plan, ledger: Path, dataset: Dataset, engine: Engine, progre
         bar.set_description(f"0/{len(work)} runs")
         failed: list[str] = []
         for done, record in enumerate(engine.runs(work, bar.update), start=1):
-            bar.set_description(f"{done}/{len(work)} runs")
             if isinstance(record, UserError):
                 failed.append(str(record))
                 bar.write(f"failed: {record}", file=sys.stderr)
-                continue
-            append(ledger, record)
-            if setting_of(record) != setting:
-                bar.write(f"made elsewhere than planned: {setting_of(record)}", file=sys.stderr)
+            else:
+                append(ledger, record)
+                if setting_of(record) != setting:
+                    bar.write(f"made elsewhere than planned: {setting_of(record)}", file=sys.stderr)
+            bar.set_description(f"{done}/{len(work)} runs")  # no trouble with the bar is to cost a run
     if failed:
         raise UserError(f"{len(failed)} of {len(work)} runs failed; the first was {failed[0]}")
     return len(work)

@@ -44,7 +44,7 @@ class Recipe:
     pad: int = 4
     """Pixels of reflected border that the random crop may show; 0: no crop."""
     flip: Literal["random", "none", "alternate"] = "random"
-    """`alternate`: drawn once for each image and side, then all images are flipped together every other epoch."""
+    """`alternate`: drawn once for each image and side, then all images are flipped together every other pass."""
     cutout: int = 8
     """Side of the square that is blanked out, in pixels; 0: none."""
     augment_on: Literal["host", "device"] = "device"
@@ -118,7 +118,7 @@ class Recipe:
             if kind in (int, float):
                 object.__setattr__(self, name, self._number(name, kind, value))
         for name, kind in {"knots": float, **FROM_AN_EPOCH}.items():
-            pairs = ((float(epoch), self._number(name, kind, what)) for epoch, what in getattr(self, name))
+            pairs = ((self._number(name, float, e), self._number(name, kind, to)) for e, to in getattr(self, name))
             object.__setattr__(self, name, tuple(pairs))
         object.__setattr__(self, "widths", tuple(self._number("widths", int, width) for width in self.widths))
         epochs = [epoch for epoch, _ in self.knots]
@@ -146,10 +146,7 @@ class Recipe:
             ),
             (self.network == "lean" and self.batch_size < 2 * self.ghost_groups, "a norm needs two images or more"),
             (not epochs or epochs != sorted(set(epochs)), f"the knots' epochs must rise: {epochs}"),
-            (
-                not all(0 <= number < math.inf for knot in self.knots for number in knot),
-                f"the knots hold finite numbers from 0 up: {self.knots}",
-            ),
+            (min(map(min, self.knots), default=0) < 0, f"the knots hold numbers from 0 up: {self.knots}"),
             *(
                 (not right, f"{name} {must}, not {getattr(self, name)}")
                 for name, right, must in (
@@ -158,6 +155,7 @@ class Recipe:
                     ("whiten_stride", self.whiten_stride >= 1, "is at least 1"),
                     ("celu_alpha", self.celu_alpha > 0 or self.activation != "celu", "is more than 0 with CELU"),
                     ("norm_eps", self.norm_eps > 0, "is more than 0"),
+                    ("logit_scale", self.logit_scale > 0, "is more than 0"),
                     ("pad", 0 <= self.pad < smallest, f"is 0 to {smallest - 1} pixels here"),
                     ("cutout", 0 <= self.cutout <= largest_cut, f"is 0 to {largest_cut} pixels a side here"),
                     ("tta_shift", 0 <= self.tta_shift < self.test_side, f"is 0 to {self.test_side - 1} pixels here"),
@@ -208,9 +206,11 @@ class Recipe:
                 raise UserError(f"recipe '{self.name}': {why}")
 
     def _number(self, name: str, kind: Any, value: Any) -> Any:
-        """The value as a number of that kind, unless that would change it."""
+        """The value as a number of that kind, unless that would change it or it has no end, which JSON cannot hold."""
         if kind is int and value != int(value):
             raise UserError(f"recipe '{self.name}': {name} is a whole number, not {value!r}")
+        if not math.isfinite(value):
+            raise UserError(f"recipe '{self.name}': {name} is a finite number, not {value!r}")
         return kind(value)
 
     @property

@@ -49,8 +49,9 @@ def recipe_at(scale: Scale, recipe: Recipe) -> Recipe:
 
 def data_at(scale: Scale, dataset: Dataset) -> Dataset:
     """What a run at this scale trains on: at the smoke scale the first of the images."""
-    if scale.train_images and scale.test_images:
-        return dataset.subset(scale.train_images, scale.test_images)
+    if scale.train_images or scale.test_images:
+        n_train, n_test = scale.train_images or len(dataset.train_labels), scale.test_images or len(dataset.test_labels)
+        return dataset.subset(n_train, n_test)
     return dataset
 
 
@@ -73,7 +74,7 @@ def train(
 ) -> Run:
     """Train a network by the recipe and test it.
 
-    `test_each_epoch` also tests after every epoch, off all clocks; `on_epoch` gets each row of the history.
+    `test_each_epoch` also tests after every pass, off all clocks; `on_epoch` gets each row of the history.
     Raises `UserError` for what the data or the machine cannot do and for a loss that is no longer a number, `Stopped`
     on Ctrl-C between the first step and the last.
     """

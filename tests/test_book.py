@@ -386,6 +386,14 @@ def test_the_chapters_steps_on_a_gpu_are_the_measured_ones() -> None:
     assert said in ladder
 
 
+def test_what_is_to_be_pasted_into_a_cell_stands_as_it_is_pasted() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "book").glob("*.md")]
+    commands = [line for page in pages for line in page.read_text(encoding="utf-8").splitlines() if "!cd bag" in line]
+    pasted = [line for line in commands if "`" not in line]
+    assert len(pasted) >= 3
+    assert all(re.fullmatch(r" {4}!cd bag-of-tricks && \S.*", line) for line in pasted), pasted
+
+
 def test_the_repositorys_address_is_the_same_everywhere(tracked: list[Path]) -> None:
     for path in tracked:
         text = path.read_bytes().decode("utf-8", "replace")

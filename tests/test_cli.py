@@ -1,6 +1,7 @@
 import itertools
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -196,6 +197,25 @@ def test_files_are_written_even_if_nobody_reads_on(gone: str, folder: Path, tmp_
         _, said = run.communicate(timeout=300)
     assert (run.returncode, said) == (0, "")
     assert json.loads((tmp_path / "run.json").read_text())["dataset"] == "noise"
+
+
+def test_no_file_is_lost_with_the_reader_of_a_bar(folder: Path, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    loud = [argument for argument in TRAIN if argument != "--quiet"]
+    arguments = [*loud, "--data", str(folder), "--json", str(tmp_path / "run.json")]
+    command = [sys.executable, "-m", "cifar_fast_utils", *arguments]
+    done = subprocess.run(command, stdout=writing, stderr=writing, timeout=300)
+    os.close(writing)
+    assert done.returncode == 0
+    assert json.loads((tmp_path / "run.json").read_text())["dataset"] == "noise"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="another shell")
+def test_closed_streams_are_no_trouble() -> None:
+    command = shlex.join([sys.executable, "-m", "cifar_fast_utils", "recipes"])
+    assert subprocess.run(f"{command} >&-", shell=True, capture_output=True, text=True).stderr == ""
+    assert "whitening" in subprocess.run(f"{command} 2>&-", shell=True, capture_output=True, text=True).stdout
 
 
 def test_a_character_that_the_terminal_lacks_is_no_trouble() -> None:

@@ -218,6 +218,16 @@ def test_a_killed_recorder_resumes_where_it_was(plan: Path, folder: Path, tmp_pa
     assert names(ledger) == RUNS
 
 
+def test_no_run_is_lost_with_the_reader_of_the_bar(plan: Path, folder: Path, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    arguments = ["record", str(plan), "--data", str(folder), "--device", "cpu", "--threads", "1"]
+    done = subprocess.run([sys.executable, "-m", "cifar_fast_utils", *arguments], stderr=writing, timeout=300)
+    os.close(writing)
+    assert done.returncode == 0
+    assert len(names(tmp_path / "plan.jsonl")) == len(RUNS)
+
+
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     assert cli.main([str(argument) for argument in arguments]) == 2
     return capsys.readouterr().err.splitlines()[-1]

@@ -18,7 +18,7 @@ from cifar_fast_utils.loop import Training
 from cifar_fast_utils.network import ResNet9
 from cifar_fast_utils.recipe import RECIPES, Recipe, with_epochs
 from cifar_fast_utils.run import Run, Stopped
-from cifar_fast_utils.train import count_flops, train
+from cifar_fast_utils.train import count_flops, data_at, train
 
 NARROW = Scale("narrow", width=4)
 ALL = [name for name in RECIPES if not name.startswith("converge_")] + ["converge_baseline_24", "converge_final_24"]
@@ -202,6 +202,13 @@ def test_no_warning_is_shown(tiny: Dataset) -> None:
 
 
 # Learning: what would not survive shuffled labels, a skipped optimiser or a broken augmentation.
+
+
+def test_a_scale_may_cut_either_set_alone(tiny: Dataset) -> None:
+    for train_images, test_images in ((64, None), (None, 32), (64, 32), (None, None)):
+        data = data_at(Scale("part", 4, train_images=train_images, test_images=test_images), tiny)
+        assert (len(data.train_labels), len(data.test_labels)) == (train_images or 1100, test_images or 200)
+
 
 LESSON = Scale("lesson", width=16)
 CUT = 4096
