@@ -216,10 +216,16 @@ def test_the_readmes_runs_in_rows_are_the_recorded_ones() -> None:
     pairs = f"{statistics.median(ratios):.2f} of the seconds ({min(ratios):.2f} to {max(ratios):.2f})"
     assert f"In the {count[len(ratios)]} pairs that ran in turns `fast` takes {pairs}" in text
     chapter = " ".join((ROOT / "notebooks" / "17_where_flops_count.ipynb").read_text(encoding="utf-8").split())
-    said = chapter.replace('\\n", "', " ")
+    said = " ".join(chapter.replace('\\n", "', " ").split())
     assert f"{count[under]} of {count[len(fast)]} runs less than eight minutes" in said
     *others, last = (f"{ratio:.2f}" for ratio in sorted(ratios))
     assert f"{', '.join(others)} and {last} of airbench94's seconds" in said
+    turns = json.loads((ROOT / "benchmarks" / "xeon_amx_turns.json").read_text(encoding="utf-8"))
+    for pair, ratio in zip(turns["pairs"].values(), turns["ratios"], strict=True):
+        assert round(pair["fast"]["seconds"] / pair["airbench94"]["seconds"], 3) == ratio
+    low, high = (f"{ratio:.2f}" for ratio in sorted(turns["ratios"]))
+    assert f"a fiftieth of each training at a time, took {low} and {high}." in said
+    assert f"took {low} and {high} ([benchmarks/xeon_amx_turns.json]" in text
 
 
 def test_the_steps_in_rows_are_the_measured_ones() -> None:
@@ -315,7 +321,7 @@ def test_the_readme_holds_three_minutes_against_final() -> None:
 
 
 def test_the_readmes_speeds_are_the_measured_ones() -> None:
-    names = ("epyc_family25_bf16", "xeon_amx", "epyc_avx512_bf16", "epyc_avx2", "xeon_avx512_bf16")
+    names = ("epyc_family25_bf16", "xeon_amx_in_rows", "epyc_avx512_bf16", "epyc_avx2", "xeon_avx512_bf16")
     machines = [json.loads((ROOT / "benchmarks" / f"{name}.json").read_text()) for name in names]
     for figures in machines:  # the port used to run in a process that keeps its memory
         alone = "port_kept_images_per_second" in figures
@@ -339,10 +345,16 @@ def test_the_readmes_speeds_are_the_measured_ones() -> None:
     air, fast, sixty, three = (f"{machines[0][f'{name}_share']:.2f}" for name in later)
     assert f"`airbench94` reach {air} and those of `fast` {fast} of the matrix-multiply" in text
     assert f"those of `small_fast_60_ahead` {sixty} and of `small_fast_180_ahead` {three} (" in text
+    shares = [f"{machines[1][f'{name}_share']:.2f}" for name in later]
+    assert f"on the Xeon with AMX {shares[0]}, {shares[1]}, {shares[2]} and {shares[3]}):" in text
+    before = json.loads((ROOT / "benchmarks" / "xeon_amx.json").read_text(encoding="utf-8"))
+    assert f"large matrices at {before['matmul_gflops']:,.0f} GFLOP/s" in text
+    reached = f"reached {before['matmul_share']:.2f} of that, {before['train_images_per_second']:.0f} images/s"
+    assert reached in text
     kept = machines[3]["port_kept_gflops"] / machines[3]["matmul_gflops"]
     assert f"keeps its memory reaches {kept:.0%}".replace("%", " %") in text
     shares = [f"{machines[3][f'{name}_share']:.2f}" for name in later]
-    assert f"(with AVX2 alone {shares[0]}, {shares[1]}, {shares[2]} and {shares[3]}):" in text
+    assert f"(with AVX2 alone {shares[0]}, {shares[1]}, {shares[2]} and {shares[3]}; on the Xeon" in text
     assert f"would take {machines[3]['muon_bfloat16_cost']:.1f} times as long" in text
     assert f"step reaches {machines[2]['port_gflops']:.0f} GFLOP/s on the EPYC of family 26" in text
     assert f"would be {machines[2]['matmul_gflops'] / machines[2]['port_gflops']:.1f} times as fast" in text
