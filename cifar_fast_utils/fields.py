@@ -206,12 +206,12 @@ class Recipe:
                 raise UserError(f"recipe '{self.name}': {why}")
 
     def _number(self, name: str, kind: Any, value: Any) -> Any:
-        """The value as a number of that kind, unless that would change it or it has no end, which JSON cannot hold."""
+        """The value as a number of that kind, unless that would change it, or it has no end and JSON cannot hold it."""
         if kind is int and value != int(value):
             raise UserError(f"recipe '{self.name}': {name} is a whole number, not {value!r}")
-        if not math.isfinite(value):
+        if not math.isfinite(number := kind(value)):
             raise UserError(f"recipe '{self.name}': {name} is a finite number, not {value!r}")
-        return kind(value)
+        return number
 
     @property
     def looks_back(self) -> bool:

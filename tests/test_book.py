@@ -367,9 +367,10 @@ def test_what_is_told_of_pairs_is_what_was_recorded() -> None:
         seconds[run["recipe"]["name"]][run["seed"]] = run["seconds"]["train"]
     pairs = sorted(seconds["fast"][seed] / seconds["airbench94"][seed] for seed in range(1, 5))
     said = "{:.2f}, {:.2f}, {:.2f} and {:.2f} of the seconds".format(*pairs)
-    assert f"Of the four pairs in turns, `fast` takes {said}." in spending
-    later = [seconds["fast"][seed] for seed in range(3, 10)]
-    assert f"on `fast` took {min(later):.0f} to {max(later):.0f} s, before it" in spending
+    assert f"four pairs ran in turns, and in them `fast` takes {said}." in spending
+    early, later = ([seconds["fast"][seed] for seed in seeds] for seeds in (range(3), range(3, 10)))
+    early_on = f"The first three runs of `fast` took {min(early):.0f} to {max(early):.0f} s"
+    assert f"{early_on}, the others {min(later):.0f} to {max(later):.0f};" in spending
 
 
 def test_the_chapters_steps_on_a_gpu_are_the_measured_ones() -> None:
