@@ -157,7 +157,8 @@ def _train(chosen: argparse.Namespace) -> None:
         )
     except Stopped as stopped:
         last = stopped.run.history[-1:]
-        print(f"\n{stopped}; " + (f"the last whole pass ended at {last[0]['epoch']:g}" if last else "no pass is done"))
+        passes = f"the last whole pass ended at epoch {last[0]['epoch']:g}" if last else "no pass was finished"
+        print(f"\n{stopped}; {passes}")
         raise KeyboardInterrupt from None
     show(summary(run))
     if chosen.json:
