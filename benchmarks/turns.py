@@ -2,7 +2,8 @@
 
 Where other users of a machine slow it down and let it go within minutes, whole trainings one after the other say little
 of their ratio. Here each recipe has a process of its own, that waits while the other trains. Prints, as JSON, the
-seconds on the train clock of `cifar_fast_utils.run` less the waiting, of each seed and of each fiftieth.
+seconds on the train clock of `cifar_fast_utils.run` less the waiting, and of each turn all its seconds: the first holds
+the loading and the warm-up as well, the last the final test.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def trained(name: str, seed: int, folder: str, pipe: Connection) -> None:
 
 
 def pair(seed: int, folder: str) -> dict[str, dict[str, Any]]:
-    """Train both, in turns; of each what `trained` sends, and the seconds from turn to turn."""
+    """Train both, in turns; of each what `trained` sends, and the seconds of its turns."""
     context = mp.get_context("spawn")
     pipes: dict[str, Connection] = {}
     found: dict[str, dict[str, Any]] = {}

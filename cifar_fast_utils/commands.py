@@ -18,7 +18,7 @@ def record(chosen: argparse.Namespace) -> None:
     plan = read_plan(chosen.plan)
     ledger = chosen.ledger or chosen.plan.with_suffix(".jsonl")
     if not chosen.list:
-        check_appendable(ledger)
+        check_appendable(ledger)  # before a download
 
     import torch
 

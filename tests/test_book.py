@@ -18,6 +18,7 @@ import nbformat
 import pages
 import pytest
 
+from cifar_fast_utils.article import ARTICLE
 from cifar_fast_utils.device import cores_of
 from cifar_fast_utils.evidence import by_setting, rung
 from cifar_fast_utils.ledger import read, read_folder, setting_of
@@ -385,6 +386,27 @@ def test_the_chapters_steps_on_a_gpu_are_the_measured_ones() -> None:
     image = {name: 1000 * replayed[name, 32] / get(name).batch_size for name in ("fast", "muon", "airbench94")}
     said = f"`fast` takes {image['fast']:.1f} µs, `muon` {image['muon']:.1f} and airbench94 {image['airbench94']:.1f}."
     assert said in ladder
+
+
+def test_what_teachers_are_told_to_expect_is_what_was_recorded() -> None:
+    text = " ".join((ROOT / "book" / "how_to_use.md").read_text(encoding="utf-8").split())
+    races = {
+        "150 s for 00": ("baseline", "baseline"),
+        "145 for 01": ("baseline", "gpu_data"),
+        "123 for 04": ("pool_before_norm", "label_smoothing"),
+        "111 for 05": ("label_smoothing", "celu"),
+        "79 for 08": ("frozen_scales", "whitening"),
+        "70 for 09": ("whitening", "ema"),
+        "34 for 10": ("tta",),
+    }
+    for said, names in races.items():
+        assert said in text
+        assert said.split()[0] == f"{sum(ARTICLE[name][0] or 0 for name in names):g}"
+    runs, _ = read([ROOT / "book" / "results" / "small_fast_float32.jsonl"])
+    points = [100 * run["tta_accuracy"] for run in runs if run["recipe"]["name"] == "small_fast_60_float32"]
+    mean, sd = statistics.fmean(points), statistics.stdev(points)
+    assert len(points) == 10
+    assert f"have a mean of {mean:.2f} % and a standard deviation of {sd:.2f} points" in text
 
 
 def test_what_is_to_be_pasted_into_a_cell_stands_as_it_is_pasted() -> None:

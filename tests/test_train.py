@@ -201,14 +201,13 @@ def test_no_warning_is_shown(tiny: Dataset) -> None:
         quick(short("final", 1), tiny)
 
 
-# Learning: what would not survive shuffled labels, a skipped optimiser or a broken augmentation.
-
-
 def test_a_scale_may_cut_either_set_alone(tiny: Dataset) -> None:
     for train_images, test_images in ((64, None), (None, 32), (64, 32), (None, None)):
         data = data_at(Scale("part", 4, train_images=train_images, test_images=test_images), tiny)
         assert (len(data.train_labels), len(data.test_labels)) == (train_images or 1100, test_images or 200)
 
+
+# Learning: what would not survive shuffled labels, a skipped optimiser or a broken augmentation.
 
 LESSON = Scale("lesson", width=16)
 CUT = 4096
