@@ -316,7 +316,7 @@ def test_what_the_chapters_say_came_out_is_what_was_recorded() -> None:
 def test_what_is_told_of_stored_outputs_stands_in_them() -> None:
     printed: dict[str, str] = {}
     told: dict[str, str] = {}
-    for name in ("15", "17"):
+    for name in ("13", "15", "17", "18"):
         (path,) = (ROOT / "notebooks").glob(f"{name}_*.ipynb")
         cells = read_once(path).cells
         printed[name] = "".join(str(o.get("text", "")) for cell in code_cells(read_once(path)) for o in cell.outputs)
@@ -327,6 +327,10 @@ def test_what_is_told_of_stored_outputs_stands_in_them() -> None:
     flops, seconds = zip(*(re.findall(r"[\d.]+", parts[side]) for side in ("16", "20")), strict=True)
     said = f"{seconds[0]} against {flops[0]}, and 20 pixels too, {seconds[1]} against {flops[1]};"
     assert f"16 pixels show it clearly, {said}" in told["17"]
+    (operations,) = re.findall(r"^airbench94: (\d+) operations a step", printed["13"], re.MULTILINE)
+    assert f"(chapter 13 counts {operations} a step on a processor with tiles;" in told["18"]
+    ((more, slower),) = re.findall(r"bytes × (\S+), FLOPs .* fall by (\S+)", printed["13"])
+    assert f"in the stored output it is {slower}, with {more} times the bytes." in told["13"]
 
 
 def test_what_is_said_of_a_searchs_start_is_what_was_recorded() -> None:
