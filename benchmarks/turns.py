@@ -80,6 +80,7 @@ def pair(seed: int, folder: str) -> dict[str, dict[str, Any]]:
     for name in RECIPES:
         pipes[name], end = context.Pipe()
         context.Process(target=trained, args=(name, seed, folder, end), daemon=True).start()
+        end.close()  # the child's: where it dies, reading from its pipe must fail and not wait
     parts: dict[str, list[float]] = {name: [] for name in RECIPES}
     while len(found) < len(RECIPES):
         for name in RECIPES:
@@ -95,6 +96,8 @@ def pair(seed: int, folder: str) -> dict[str, dict[str, Any]]:
 
 def main() -> None:
     """Train a pair for each seed, and print them with their ratios."""
+    if len(sys.argv) < 3:
+        sys.exit("usage: python benchmarks/turns.py DATA SEED ...")
     folder, *seeds = sys.argv[1:]
     on = choose_device("cpu")
     about = {

@@ -25,7 +25,7 @@ class Conv(nn.Conv2d):
 
     float32 weights under bfloat16 activations are master weights: the optimiser's small updates are not rounded away.
     (b, c_in, h, w) → (b, c_out, h, w), where the kernel is square and odd, the padding, unless given, half of it, and
-    the stride 1. Where `rows.abreast` says so, the filters' gradient of a 3 × 3 one is computed from rows of images.
+    the stride 1. Where `rows.abreast` says so, a 3 × 3 one is computed from rows of images (see `rows.ConvInRows`).
     `dirac`: the first c_in filters start by passing their channel on as it is.
     """
 

@@ -1,9 +1,10 @@
-"""The filters' gradient of a convolution on small images, laid side by side: for processors with matrix tiles (AMX).
+"""Convolutions of small images, laid side by side: for processors with matrix tiles (AMX).
 
-Such a processor multiplies tiles of 32 bfloat16 numbers a row, and oneDNN, which PyTorch calls, fills them from one row
-of an image (its `jit_avx512_core_amx_bwd_weights_kernel_t`). One of 7 × 7 pixels fills a quarter; four images beside
-one another, a column of zeros between, fill it all. The zeros are the border that the convolution pads with anyway, so
-the gradient is the same sum in another order.
+Such a processor multiplies tiles: blocks of up to 16 rows of 64 bytes. oneDNN, which PyTorch calls, fills them from one
+row of an image. For the filters' gradient a row of a tile is a row of the image, 32 bfloat16 numbers of it (its
+`jit_avx512_core_amx_bwd_weights_kernel_t`); for the output a row of a tile is a pixel. An image 7 pixels wide fills a
+quarter of the one, and less than half of the other; four beside one another, a column of zeros between, fill both. The
+zeros are the border that the convolution pads with anyway, so the sums are the same, the gradient's in another order.
 
 Notebook 13.
 """
@@ -22,6 +23,8 @@ from .device import instruction_sets
 
 TILE = 32
 """How many bfloat16 numbers a row of an AMX tile holds: 64 bytes."""
+NARROW = 7
+"""The widest images whose output and own gradient are computed in rows too: two of them fit into a tile's 16 rows."""
 
 
 @functools.cache
@@ -41,29 +44,46 @@ def abreast(x: Tensor) -> int:
 def in_rows(x: Tensor, number: int) -> Tensor:
     """Images (b, c, h, w) → (b / number, c, h, number × (w + 1)), a column of zeros right of each; channels-last."""
     b, c, h, w = x.shape
-    rows = x.new_zeros(b // number, h, number, w + 1, c)
+    rows = x.new_empty(b // number, h, number, w + 1, c)
     rows[:, :, :, :w] = x.permute(0, 2, 3, 1).unflatten(0, (-1, number)).transpose(1, 2)
+    rows[:, :, :, w] = 0
     return rows.flatten(2, 3).permute(0, 3, 1, 2)
 
 
+def apart(rows: Tensor, number: int) -> Tensor:
+    """The way back, (b / number, c, h, number × (w + 1)) → (b, c, h, w), without what stands in the columns between."""
+    images = rows.permute(0, 2, 3, 1).unflatten(2, (number, -1))[:, :, :, :-1]
+    return images.transpose(1, 2).flatten(0, 1).permute(0, 3, 1, 2)
+
+
 class ConvInRows(torch.autograd.Function):
-    """`F.conv2d` with 3 × 3 filters, stride 1, a border of 1 and no bias; the filters' gradient from rows of images."""
+    """`F.conv2d` with 3 × 3 filters, stride 1, a border of 1 and no bias.
+
+    The filters' gradient is computed from rows of images; where they are narrow, so are the output and their own.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, number: int) -> Tensor:
         """(b, c_in, h, w), (c_out, c_in, 3, 3) → (b, c_out, h, w); `number`: the images in a row, a divisor of b."""
-        ctx.save_for_backward(x, weight)
-        ctx.number = number
-        return F.conv2d(x, weight, padding=1)
+        ctx.number, ctx.shape, ctx.narrow = number, x.shape, x.shape[3] <= NARROW
+        if not ctx.narrow:
+            ctx.save_for_backward(x, weight)
+            return F.conv2d(x, weight, padding=1)
+        rows = in_rows(x, number)
+        ctx.save_for_backward(rows, weight)
+        return apart(F.conv2d(rows, weight, padding=1), number)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         """The gradients of x and of the filters, each where it is wanted."""
         x, weight = ctx.saved_tensors
+        grads = in_rows(grad, ctx.number)
         of_x = of_weight = None
-        if ctx.needs_input_grad[0]:
-            of_x = conv2d_input(x.shape, weight, grad, padding=1)
+        if ctx.needs_input_grad[0] and ctx.narrow:  # a convolution with the filters turned by half a turn
+            of_x = apart(F.conv2d(grads, weight.flip(2, 3).transpose(0, 1), padding=1), ctx.number)
+        elif ctx.needs_input_grad[0]:
+            of_x = conv2d_input(ctx.shape, weight, grad, padding=1)
         if ctx.needs_input_grad[1]:
-            rows, grads = (in_rows(part, ctx.number) for part in (x, grad))
+            rows = x if ctx.narrow else in_rows(x, ctx.number)
             of_weight = conv2d_weight(rows, weight.shape, grads, padding=1)
         return of_x, of_weight, None
