@@ -52,7 +52,7 @@ def in_rows(x: Tensor, number: int) -> Tensor:
 
 def apart(rows: Tensor, number: int) -> Tensor:
     """The way back, (b / number, c, h, number × (w + 1)) → (b, c, h, w), without what stands in the columns between."""
-    images = rows.permute(0, 2, 3, 1).unflatten(2, (number, -1))[:, :, :, :-1]
+    images: Tensor = rows.permute(0, 2, 3, 1).unflatten(2, (number, -1))[:, :, :, :-1]
     return images.transpose(1, 2).flatten(0, 1).permute(0, 3, 1, 2)
 
 
