@@ -77,8 +77,9 @@ def leaderboard(records: list[Record]) -> str:
         "2026-11-26, on an NVIDIA H200, were made before the package launched its steps as CUDA graphs "
         "([chapter 13](../notebooks/13_the_machine.ipynb)); those of the other recipes there are later and use them, "
         "so their seconds are not comparable. Nor are those on the Xeon, in bfloat16, of before 06:00 of 2026-11-28, "
-        "UTC, with later ones, whose filters' gradients are computed in rows of images (chapter 13 again): of "
-        "`airbench94` at full scale three are earlier, and they are in its median. Under *cold s* the warm-up step is "
+        "UTC, with later ones, whose filters' gradients are computed in rows of images (chapter 13 again; from 13:30 "
+        "on also other convolutions of narrow images): of `airbench94` at full scale three are earlier, and they are "
+        "in its median. Under *cold s* the warm-up step is "
         "on the clock too, but a plan's runs come after one that warms up.",
     ]
     for setting, theirs in by_setting(records).items():

@@ -113,7 +113,9 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("--plots", type=Path, metavar="FOLDER", help="draw the plots there, as svg")
 
     check = commands.add_parser("check", help="validate recorded runs before they are shared")
-    check.add_argument("files", type=Path, nargs="+", metavar="FILE", help="ledgers (.jsonl)")
+    check.add_argument(
+        "files", type=Path, nargs="+", metavar="FILE", help="ledgers (.jsonl), or what `train --json` wrote"
+    )
 
     shares = commands.add_parser("shares", help="measure where the time of each rung's training goes")
     shares.add_argument("--scale", default="auto", help="full, small or smoke (%(default)s)")

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from bisect import bisect_left
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from .device import SCALES
+from .errors import UserError
 from .ledger import Record, Setting, read, setting_of
 from .network import run_flops
 from .plan import VALIDATION
 from .recipe import Recipe, from_dict, is_another
+from .schema import validate
 
 
 def check_file(path: Path) -> tuple[list[Record], list[str]]:
     """The records of a ledger, and all that is wrong with it, a line each. Raises `UserError` if it cannot be read."""
     records, damaged = read([path])
+    if damaged and path.suffix == ".json":  # what `cifar-fast train --json` writes: one record on many lines
+        with contextlib.suppress(ValueError, RecursionError):
+            records, damaged = [json.loads(path.read_bytes())], []
+            try:
+                validate(records[0])
+            except UserError as error:
+                return [], [f"{path}: not a record: {error}"]
     wrong = [str(line) for line in damaged]
     wrong += [f"{path}: {said}" for said in repeated(records)]
     for record in records:
@@ -54,6 +65,13 @@ def improbable(record: Record) -> list[str]:
         wrong.append("it was started in the future")
     if abs(record["history"][-1]["epoch"] - record["epochs"]) > 0.5:
         wrong.append("its history does not end with its last epoch")
+    last, whole = record["history"][-1], 1e4 * record["accuracy"]
+    if last["test_accuracy"] not in (None, record["accuracy"]):
+        wrong.append("its history ends with another accuracy")
+    if abs(last["seconds"] - record["seconds"]["train"]) > 1:
+        wrong.append("its history ends with other seconds of training")
+    if not own and record["dataset"] in ("cifar10", "cifar10-jpeg") and abs(whole - round(whole)) > 1e-6:
+        wrong.append("its accuracy is no share of 10,000 test images")
     return wrong
 
 

@@ -41,15 +41,18 @@ def record(chosen: argparse.Namespace) -> None:
         check_gpu(plan, device_name(device))
         if not chosen.quiet:
             print(f"{plan.scale} scale on {device_name(device)} in {precision}", file=sys.stderr)
+    else:
+        from .ray_engine import OnRay, the_ray
+
+        the_ray()  # before a download, too
     dataset = load(chosen.data, quiet=chosen.quiet)
     if plan.search:
         dataset = validation(dataset)
     job = Job(dataset, SCALES[plan.scale], chosen.device, chosen.precision, chosen.threads)
-    engine: Engine = Here(job)
-    if chosen.engine == "ray":
-        from .ray_engine import OnRay
-
-        engine = OnRay(job)
+    engine: Engine = Here(job) if chosen.engine == "here" else OnRay(job)
+    if chosen.engine == "ray" and not chosen.quiet:
+        on = engine.setting()
+        print(f"{plan.scale} scale on {on.device} in {on.precision}, by Ray", file=sys.stderr)
     if chosen.list:
         records, damaged = read_folder(ledger.parent)
         for line in damaged:

@@ -49,20 +49,21 @@ def choose_device(name: str = "auto") -> torch.device:
     gradients there in a batch norm whose images are channels-last (its issue 175189). Raises `UserError` where the
     machine lacks the device.
     """
-    if name == "auto":
-        name = os.environ.get(DEVICE_VARIABLE) or name
+    said = ""
+    if name == "auto" and (setting := os.environ.get(DEVICE_VARIABLE)):
+        name, said = setting, f"{DEVICE_VARIABLE}: "
     has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if has["cuda"] and name in ("auto", "cuda"):
         has["cuda"] = not gpu_fault()
     if name == "auto":
         name = "cuda" if has["cuda"] else "cpu"
     if name not in has:
-        raise UserError(f"no device is called '{name}': take auto, {', '.join(sorted(has))}")
+        raise UserError(f"{said}no device is called '{name}': take auto, {', '.join(sorted(has))}")
     if not has[name]:
         there = ", ".join(kind for kind in has if has[kind])
         why = f": {reason}" if name == "cuda" and (reason := unused_gpu(name)) else ""
         raise UserError(
-            f"this machine has no '{name}' device that PyTorch {torch.__version__} can use, only {there}{why}"
+            f"{said}this machine has no '{name}' device that PyTorch {torch.__version__} can use, only {there}{why}"
         )
     return torch.device(name)
 
@@ -205,13 +206,16 @@ def processor() -> str:
     """The processor's name as the system gives it; on Linux with its family and model, where there are such.
 
     Virtual machines call processors of several generations by one name, and hide instruction sets of some of one
-    generation; these are not to be compared as one. So AVX2 is named where it is all there is.
+    generation; these are not to be compared as one. So AVX2 is named where it is all there is, and where an Intel
+    processor with bfloat16 has no tiles (AMX).
     """
     if about := _about_processor():
         if "model name" in about:
             if "cpu family" in about and "model" in about:
                 flags = about.get("flags", "").split()
                 sets = ", AVX2" if "avx2" in flags and "avx512f" not in flags else ""
+                if about.get("vendor_id") == "GenuineIntel" and "avx512_bf16" in flags and "amx_bf16" not in flags:
+                    sets = ", no AMX"
                 return f"{about['model name']} (family {about['cpu family']}, model {about['model']}{sets})"
             return about["model name"]
         parts = [about[key] for key in ("CPU implementer", "CPU part", "CPU variant") if key in about]

@@ -11,12 +11,15 @@ def out_of_memory(error: BaseException) -> str | None:
     """Which memory an error says is full, in words; None if it is about something else."""
     import torch
 
-    gpus = ("CUDA error: out of memory", "HIP error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    gpus = ("CUDA error: out of memory", "HIP error: out of memory", "_STATUS_ALLOC_FAILED")  # cuBLAS, cuDNN
     if isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in gpus):
         return "the GPU"
     if "out of shared memory" in str(error) or "shared memory(shm)" in str(error):  # a DataLoader's workers
         return "/dev/shm (`docker run --shm-size` enlarges it)"
     # Linux, Windows and its worker processes, Apple's GPUs
-    said = ("can't allocate memory", "not enough memory", "error code: <1455>", "MPS backend out of memory")
+    said = (
+        "can't allocate memory", "not enough memory", "error code: <1455>", "MPS backend out of memory",
+        "is killed by signal: Killed",  # a worker process
+    )  # fmt: skip
     here = isinstance(error, MemoryError) or any(words in str(error) for words in said)
     return "this machine" if here else None

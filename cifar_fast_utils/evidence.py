@@ -66,8 +66,16 @@ class Rung:
         return Counter(int(record["threads"]) for record in self.timed or self.records).most_common(1)[0][0]
 
     def seconds(self, clock: str) -> float:
-        """The median of a clock, over the timed runs with that many threads; nan if there are none."""
-        seconds = [record["seconds"][clock] for record in self.timed if record["threads"] == self.threads]
+        """The median of a clock, over the timed runs with that many threads; nan if there are none.
+
+        A run of another recipe, that trains the same and is tested with TTA too, has this one's training time alone.
+        """
+        seconds = [
+            record["seconds"][clock]
+            for record in self.timed
+            if record["threads"] == self.threads
+            and (clock == "train" or record["recipe"]["digest"] == self.recipe.digest)
+        ]
         return float(statistics.median(seconds or [math.nan]))
 
     @property

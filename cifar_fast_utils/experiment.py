@@ -19,7 +19,7 @@ from .errors import UserError, out_of_memory
 from .evaluate import BATCH
 from .ledger import Record, Setting, append, check_appendable, read_folder, setting_of
 from .plan import VALIDATION, Plan, missing
-from .recipe import Recipe, with_epochs
+from .recipe import Recipe, from_dict, with_epochs
 from .record import current_commit, to_record
 from .run import Stopped
 from .sources import one_line
@@ -156,7 +156,7 @@ def to_do(plan: Plan, dataset: Dataset, records: list[Record], setting: Setting)
 
 
 def carry_out(plan: Plan, ledger: Path, dataset: Dataset, engine: Engine, progress: bool = True) -> int:
-    """Make the plan's missing runs and append each to the ledger as it ends; how many there were.
+    """Make the plan's missing runs and append each to the ledger as it ends; how many were added.
 
     What any file of the ledger's folder holds of this setting is not run again. Ctrl-C loses the run in progress. A run
     that fails keeps none of the others from being made: `UserError` is raised at the end. It is raised at once as by
@@ -174,24 +174,31 @@ def carry_out(plan: Plan, ledger: Path, dataset: Dataset, engine: Engine, progre
     epochs = sum(recipe.epochs for recipe, _ in work)
     with tqdm(total=round(epochs, 3), unit="epoch", disable=not progress, mininterval=every) as bar:
         bar.set_description(f"0/{len(work)} runs")
-        failed: list[str] = []
+        made, failed = 0, list[str]()
         for done, record in enumerate(engine.runs(work, bar.update), start=1):
             if isinstance(record, UserError):
                 failed.append(str(record))
                 bar.write(f"failed: {record}", file=sys.stderr)
             else:
-                append(ledger, record)
-                if setting_of(record) != setting:
-                    bar.write(f"made elsewhere than planned: {setting_of(record)}", file=sys.stderr)
+                there, recipe, seed = setting_of(record), from_dict(record["recipe"]), record["seed"]
+                where = f"made elsewhere than planned, on {there.device} in {there.precision}"
+                if there != setting:  # by a node of a cluster whose nodes are not alike
+                    bar.write(where, file=sys.stderr)
+                if missing([(recipe, seed)], records, there):
+                    append(ledger, record)
+                    made += 1
+                else:
+                    failed.append(f"{recipe.name}, seed {seed}: {where}, of which the folder holds it already")
             bar.set_description(f"{done}/{len(work)} runs")  # no trouble with the bar is to cost a run
     if failed:
         raise UserError(f"{len(failed)} of {len(work)} runs failed; the first was {failed[0]}")
-    return len(work)
+    return made
 
 
 def uncommitted(path: Path) -> bool:
     """Whether a plan lies in a git checkout without being committed as it is."""
-    ask = ["git", "-C", str(path.resolve().parent), "status", "--porcelain", "--ignored", "--", path.name]
+    path = path.resolve()
+    ask = ["git", "-C", str(path.parent), "status", "--porcelain", "--ignored", "--", path.name]
     try:
         return bool(subprocess.run(ask, capture_output=True, check=True).stdout)
     except (OSError, subprocess.CalledProcessError):

@@ -127,6 +127,7 @@ class Recipe:
         )
         smallest = min(sides, default=32)
         min_side = min(smallest, self.test_side, self.tta_side or 32)
+        lean, most = self.network == "lean", 2 if self.network == "lean" else 0
         largest_cut = smallest - (self.augment_on == "host")  # torchvision's erases less than all or nothing
         for wrong, why in (
             *(
@@ -144,7 +145,7 @@ class Recipe:
                 f"a batch of {self.batch_size} cannot be split into {self.ghost_groups} equal ghost groups: "
                 f"take a multiple of {self.ghost_groups}",
             ),
-            (self.network == "lean" and self.batch_size < 2 * self.ghost_groups, "a norm needs two images or more"),
+            (lean and self.batch_size < 2 * self.ghost_groups, "a norm needs two images or more"),
             (not epochs or epochs != sorted(set(epochs)), f"the knots' epochs must rise: {epochs}"),
             (min(map(min, self.knots), default=0) < 0, f"the knots hold numbers from 0 up: {self.knots}"),
             *(
@@ -175,31 +176,29 @@ class Recipe:
             (self.augment_on == "host" and self.self_distillation != 0, "self-distillation is done on the device only"),
             (self.augment_on == "host" and shares != [1], "the hardest can be chosen on the device only"),
             (
-                frozen != sorted(frozen) or any(not 0 <= n <= (2 if self.network == "lean" else 0) for n in frozen),
+                frozen != sorted(frozen) or any(not 0 <= n <= most for n in frozen),
                 f"0 to 2 blocks of the lean network can be frozen, never fewer than before: {frozen}",
             ),
-            (
-                any(not 0 <= blocks <= (2 if self.network == "lean" else 0) for blocks in resting),
-                f"0 to 2 blocks of the lean network can rest: {resting}",
-            ),
+            (any(not 0 <= n <= most for n in resting), f"0 to 2 blocks of the lean network can rest: {resting}"),
             (self.augment_on == "host" and self.flip == "alternate", "flips alternate on the device only"),
             (self.augment_on == "host" and sides != [32], "images are shrunk on the device only"),
-            (self.network == "lean" and not self.whiten, "the lean network begins with the whitening"),
+            (lean and not self.whiten, "the lean network begins with the whitening"),
             (self.augment_on == "host" and self.jitter != 0, "brightness and contrast are jittered on the device only"),
             (
                 len(self.widths) != 3 or any(not 1 <= width <= 1000 for width in self.widths),
                 f"the lean network's widths are three numbers from 1 to 1000, not {list(self.widths)}",
             ),
             (
-                any(
-                    not (16 if self.network == "lean" else 32) <= side <= 32
-                    for side in (*sides, self.test_side, self.tta_side or 32)
-                ),
+                any(not (16 if lean else 32) <= side <= 32 for side in (*sides, self.test_side, self.tta_side or 32)),
                 "the lean network takes images of 16 to 32 pixels a side, the ResNet-9 of 32",
             ),
             (
-                self.network == "lean" and (min_side - 2) // max(self.whiten_stride, 1) < 7,
+                lean and (min_side - 2) // max(self.whiten_stride, 1) < 7,
                 f"a whitening stride of {self.whiten_stride} leaves too little of {min_side} pixels for three blocks",
+            ),
+            (
+                not lean and (self.widths, self.whiten_stride, self.whiten_bias_epochs) != ((1, 4, 4), 1, 0),
+                "widths, whiten_stride and whiten_bias_epochs are the lean network's: the ResNet-9 has none of them",
             ),
         ):
             if wrong:

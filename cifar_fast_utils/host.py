@@ -20,7 +20,9 @@ from .errors import UserError
 from .recipe import Recipe
 from .sources import no_torchvision
 
-WORKERS = min(8 if sys.platform == "linux" else 4, os.cpu_count() or 1)
+CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+"""Those that this process may use."""
+WORKERS = min(8 if sys.platform == "linux" else 4, CORES)
 """More than eight a GPU has no use for. Elsewhere each is a Python of its own, with all that it imports."""
 
 

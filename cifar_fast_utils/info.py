@@ -4,29 +4,50 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import version
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
 from . import __version__
 from .data import DATA_VARIABLE, KEYWORDS, LOCAL, cache_folder, header
 from .device import choose_device, choose_precision, choose_scale, device_name, instruction_sets, unused_gpu
+from .errors import UserError
 from .record import current_commit
 from .sources import one_line
 
+PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "pyarrow", "safetensors")
+
+
+def told(ask: Callable[[], str]) -> str:
+    """The answer, or why there is none: the rest is wanted all the more then."""
+    try:
+        return ask()
+    except PackageNotFoundError:
+        return "not installed"
+    except UserError as error:
+        return str(error)
+
 
 def describe() -> list[tuple[str, str]]:
-    """Device, cores, instruction sets, what `auto` takes, versions and datasets: (label, text), a line each."""
-    device = choose_device("auto")
+    """Device, cores, instruction sets, what `auto` takes, versions and datasets: (label, text), a line each.
+
+    Where one cannot be told, why.
+    """
+
+    def device() -> torch.device:
+        return choose_device("auto")
+
     return [
-        ("device", f"{device.type}: {device_name(device)}"),
+        ("device", told(lambda: f"{device().type}: {device_name(device())}")),
         *([("but", hint)] if (hint := unused_gpu()) else []),
         ("cores", f"{os.cpu_count()}, of which PyTorch uses {torch.get_num_threads()}"),
         ("instruction sets", ", ".join(sorted(instruction_sets())) or "not known to this PyTorch"),
-        ("precision", f"{choose_precision('auto', device)} (what auto takes)"),
-        ("scale", f"{choose_scale('auto', device).name} (what auto takes)"),
+        ("precision", told(lambda: f"{choose_precision('auto', device())} (what auto takes)")),
+        ("scale", told(lambda: f"{choose_scale('auto', device()).name} (what auto takes)")),
         ("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
-        *((name, version(name)) for name in ("torch", "torchvision", "numpy", "matplotlib", "pyarrow", "safetensors")),
+        *((name, told(partial(version, name))) for name in PACKAGES),
         ("cifar-fast-utils", f"{__version__}, commit {current_commit() or 'unknown'}"),
         ("cache", str(cache_folder())),
         *(("dataset", line) for line in found()),

@@ -35,6 +35,15 @@ def setting_of(record: Record) -> Setting:
     return Setting(*(record[field] for field in Setting._fields))
 
 
+Key = tuple[str, int, str]
+"""What no two runs of a setting have in common, but a run that stands in two files has."""
+
+
+def key_of(record: Record) -> Key:
+    """When it started, its seed and its recipe's digest."""
+    return record["started"], record["seed"], record["recipe"]["digest"]
+
+
 @dataclass(frozen=True)
 class Damaged:
     """A line that is no record: where it stands and what is wrong with it."""
@@ -129,8 +138,8 @@ def read(paths: Iterable[Path]) -> tuple[list[Record], list[Damaged]]:
     return records, damaged
 
 
-def own_settings(plan: Path) -> set[Setting]:
-    """Those of the records that were made for a plan, going by the names of the ledgers beside it.
+def own_runs(plan: Path) -> dict[Setting, set[Key]]:
+    """The runs that were made for a plan, by their settings, going by the names of the ledgers beside it.
 
     `NAME.jsonl` and `NAME_ANYTHING.jsonl` are those of `NAME.toml`, where several fit, of the longest. A folder's only
     plan has all its ledgers. Raises `UserError` where a file cannot be read.
@@ -142,7 +151,10 @@ def own_settings(plan: Path) -> set[Setting]:
         return max(fit, key=len, default="")
 
     records, _ = read(path for path in sorted(plan.parent.glob("*.jsonl")) if owner(path) == plan.stem)
-    return {setting_of(record) for record in records}
+    own: dict[Setting, set[Key]] = {}
+    for record in records:
+        own.setdefault(setting_of(record), set()).add(key_of(record))
+    return own
 
 
 def read_folder(folder: Path) -> tuple[list[Record], list[Damaged]]:

@@ -37,7 +37,7 @@ from .device import (
 from .errors import UserError
 from .experiment import Job
 from .files import stamp
-from .ledger import Damaged, Record, Setting, own_settings, read_folder
+from .ledger import Damaged, Record, Setting, own_runs, read_folder
 from .ledger import results_folder as results_folder
 from .network import run_flops
 from .plan import read_plan
@@ -125,7 +125,7 @@ def start(*names: str, scale: str | None = None) -> Lesson:
     keep_freed_memory()
     with tqdm(total=3, desc="device, images, a few steps for their speed", leave=False) as bar:
         device = choose_device()
-        chosen = choose_scale(scale or os.environ.get(SCALE_VARIABLE, "auto"), device)
+        chosen = choose_scale(scale or os.environ.get(SCALE_VARIABLE) or "auto", device)
         precision = choose_precision("auto", device)
         bar.update()
         dataset = load("auto")
@@ -157,7 +157,10 @@ def start(*names: str, scale: str | None = None) -> Lesson:
 
 
 def measured_speed(scale: Scale, device: torch.device, precision: str) -> float:
-    """FLOPs per second of a training step of `final`: the best of three, after one that warms up."""
+    """FLOPs per second of a training step of `final`: the best of three, after one that warms up.
+
+    On an NVIDIA GPU a training replays its steps, which is faster (`step.Replay`): there the minutes come out too long.
+    """
     recipe = get("final")
     step = a_step(recipe, precision, scale.width, device)
     times = []
@@ -215,7 +218,7 @@ def evidence(*rungs: str, plan: str | None = None) -> None:
         found = read_plan(path)
         if found.search or (plan is None and found.compare == "none"):
             continue
-        tabled, single, own = False, [], own_settings(path)
+        tabled, single, own = False, [], own_runs(path)
         for setting, table in plan_tables(found, records, own):
             recorded_rows = [k for k, row in enumerate(table) if row.rung]
             wanted = [k for k in recorded_rows if not rungs or table[k].recipe.name.split("@")[0] in rungs]

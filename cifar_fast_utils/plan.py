@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from .errors import UserError
 from .ledger import Record, Setting, setting_of
 from .recipe import Recipe, from_dict, get, is_another, with_epochs
-from .schema import is_name
+from .schema import Name, is_name
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -22,7 +22,7 @@ else:
     import tomli as tomllib
 
 
-Seeds = Annotated[int, Field(ge=1)]
+Seeds = Annotated[int, Field(ge=1, le=100_000)]
 VALIDATION = "-validation"
 """What the name of a dataset whose test images are training images set aside ends in (`experiment.validation`)."""
 RECIPE = TypeAdapter(Recipe)
@@ -50,7 +50,7 @@ class Plan(BaseModel):
 
     question: str
     """What the runs are to tell."""
-    dataset: str
+    dataset: Name
     """The name the dataset must have, whichever way it is found; with `VALIDATION` added for choosing between tries."""
     scale: Literal["full", "small", "smoke"]
     rungs: list[str] = []
@@ -146,7 +146,11 @@ def read_plan(path: Path) -> Plan:
     for name, count in Counter(names).items():
         if count > 1:
             raise UserError(f"{path} is no plan: rung '{name}' stands in it {count} times")
-    for recipe in plan.recipes():
+    try:
+        recipes = plan.recipes()
+    except UserError as error:
+        raise UserError(f"{path} is no plan: {error}") from None
+    for recipe in recipes:
         if not is_name(recipe.name):
             raise UserError(f"{path} is no plan: a recipe cannot be called {recipe.name!r}")
         if not plan.search and is_another(recipe):

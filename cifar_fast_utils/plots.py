@@ -27,9 +27,7 @@ def training_curves(run: Run) -> Figure:
     tested = [(row["epoch"], row["test_accuracy"]) for row in run.history if row["test_accuracy"] is not None]
     top.plot(*zip(*tested, strict=True), "s-", color=ORANGE, label="test")
     if run.tta_accuracy is not None:
-        top.plot(
-            epochs[-1], run.tta_accuracy, "*", ms=14, color=ORANGE, mec="black", label="test, with the mirror (TTA)"
-        )
+        top.plot(epochs[-1], run.tta_accuracy, "*", ms=14, color=ORANGE, mec="black", label="test, with TTA")
     top.set(ylabel="accuracy")
     top.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     top.legend(loc="lower right")

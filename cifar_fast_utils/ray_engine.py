@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 from .device import DEVICE_VARIABLE, PRECISION_VARIABLE
@@ -15,6 +16,16 @@ from .experiment import Job, Tick, Work
 from .ledger import Record, Setting
 from .recipe import Recipe
 from .sources import one_line
+
+
+def the_ray() -> ModuleType:
+    """Ray. Raises `UserError` where it is not installed."""
+    try:
+        import ray
+    except ImportError:
+        raise UserError("--engine ray needs Ray: pip install 'ray>=2.40'") from None
+    module: ModuleType = ray
+    return module
 
 
 class OnRay:
@@ -26,10 +37,7 @@ class OnRay:
     """
 
     def __init__(self, job: Job) -> None:
-        try:
-            import ray
-        except ImportError:
-            raise UserError("--engine ray needs Ray: pip install 'ray>=2.40'") from None
+        ray = the_ray()
         if not ray.is_initialized():
             try:
                 ray.init(include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
@@ -40,7 +48,7 @@ class OnRay:
             job = replace(job, device=os.environ.get(DEVICE_VARIABLE) or "auto")
         if job.precision == "auto":
             job = replace(job, precision=os.environ.get(PRECISION_VARIABLE) or "auto")
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         gpus = any(node.get("GPU", 0) >= 1 for node in nodes)
         on_gpu = job.device == "cuda" or (job.device == "auto" and gpus)
         if not any(node.get("CPU", 0) >= threads and node.get("GPU", 0) >= int(on_gpu) for node in nodes):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from .evidence import Rung, by_setting, of_device, when
-from .ledger import Setting, own_settings, read_folder
+from .ledger import Key, Record, Setting, key_of, own_runs, read_folder, setting_of
 from .lengths import lengths
 from .plan import VALIDATION, Plan, read_plan
 from .shares import read_shares, shares_table
@@ -44,7 +45,8 @@ def caption(setting: Setting, rungs: Sequence[Rung], head: Sequence[str] = HEAD)
         f"Accuracy in percent{' with its 95% interval' * ('interval' in head)}"
         f"{', differences with their 95% interval' * ('against base' in head)}"
         f"{'; sd: of single runs' * ('sd' in head)}; seconds: medians ({threads} CPU thread{'s' * (threads != '1')}"
-        f"{', blank where recorded runs on this kind of device overlapped' * any(not rung.timed for rung in rungs)})."
+        f"{', blank where recorded runs on this kind of device overlapped' * any(not rung.timed for rung in rungs)}"
+        f"{', the test of runs with TTA left out' * any(r.timed and math.isnan(r.seconds('cold')) for r in rungs)})."
     )
 
 
@@ -123,10 +125,12 @@ def in_short(plan: Plan, tables: Sequence[tuple[Setting, Sequence[Row]]]) -> str
         said: dict[str, list[str]] = {kind: [] for kind in KINDS}
         for row in table:
             if row.verdict:
-                said[kind_of(row.verdict)].append(f"`{row.recipe.name}`" + f" ({row.lengths})" * bool(row.lengths))
+                details = "; ".join(one for one in (row.lengths, row.so_far) if one)
+                said[kind_of(row.verdict)].append(f"`{row.recipe.name}`" + f" ({details})" * bool(details))
         if goal := goal_of(plan):
-            reached = [f"`{row.recipe.name}`" for row in table if row.p_of_goal < LEVEL]
-            open_yet = [f"`{row.recipe.name}`" for row in table if row.p_of_goal >= LEVEL]
+            named = [(row, f"`{row.recipe.name}`" + f" ({row.so_far})" * bool(row.so_far)) for row in table]
+            reached = [name for row, name in named if row.p_of_goal < LEVEL]
+            open_yet = [name for row, name in named if row.p_of_goal >= LEVEL]
             said = {f"at least {goal} (p < {LEVEL})": reached, f"not shown to be at least {goal}": open_yet, **said}
         if any(said.values()):
             answers = "; ".join(f"*{kind}*: {', '.join(names)}" for kind, names in said.items() if names)
@@ -153,18 +157,29 @@ A column headed *p of …* holds one-sided p, corrected in the same way, for the
 least a target, or at least another recipe's less what matters. So a recipe may stand both under *at least …* and under
 *too few runs*: it is shown to be no worse than that, and not whether the two differ at all.
 
-Seconds are given from those runs alone that no other recorded run on the same kind of machine disturbed: they had the
-GPU, or a core for each of their threads, to themselves. Runs with fewer threads than their machine has cores mostly
-had a neighbour on the others: compare their FLOPs, not their seconds. Under *cold s* the warm-up step is on the clock
-too; but a plan makes a run to warm up before its first, so these are not the first of their process.
+Seconds are given from those runs alone that no other recorded run on the same kind of machine disturbed: as far as the
+records tell, they had the GPU, or a core for each of their threads, to themselves. Other work on the machine no record
+knows. Runs with fewer threads than their machine has cores mostly had a neighbour on the others: compare their FLOPs,
+not their seconds. Under *cold s* the warm-up step is on the clock too; but a plan makes a run to warm up before its
+first, so these are not the first of their process. Where a recipe's accuracy is read from runs that were tested with
+TTA as well, only *train s* is its own.
 
-A table whose runs were *made for other plans* answers its question only as far as those runs happen to, and is left out
-of *In short*. *5 of 8* under *n*: eight runs were planned, and three have not been made yet."""
+Where runs were made for its plan, a table counts these, and of others' runs the seeds that the plan asks for. One whose
+runs were all *made for other plans* answers its question only as far as those runs happen to, and is left out of *In
+short*. *5 of 8* under *n*: eight runs were planned, and three have not been made yet. Verdicts on such a row are a look
+before the end. Whoever looks often, and stops at what pleases, errs more often than 1 time in 20."""
 
 STRAIGHT = """\
 Read off a straight line between the two recorded lengths that the target lies between. Accuracy rises ever more slowly,
 so where these lie far apart the line is too low and the time too long. Where *n* is 1, it ends on a single run. No
 seconds stand where the two lengths ran with different numbers of threads."""
+
+
+def aside(setting: Setting, records: Sequence[Record]) -> str:
+    """Runs that no plan asks for, or that repeat a seed, as an item of a list."""
+    names = Counter(record["recipe"]["name"] for record in records)
+    what = ", ".join(f"`{name}` × {n}" for name, n in names.items())
+    return f"- {dataset_of(setting.dataset)}, {setting.scale} scale, {setting.device}, {setting.precision}: {what}"
 
 
 def by_numbers(path: Path) -> list[str | int]:
@@ -179,12 +194,12 @@ def report(folder: Path, target: float = 0.94) -> str:
     """
     records, damaged = read_folder(folder)
     evidence = [record for record in records if not record["dataset"].endswith(VALIDATION)]
-    short, parts, planned = [], [], []
+    short, parts, planned, shown = [], [], [], set[tuple[Setting, Key]]()
     for path in sorted(folder.glob("*.toml"), key=by_numbers):
         plan = read_plan(path)
         if plan.search:
             continue
-        own = own_settings(path)
+        own = own_runs(path)
         tables = plan_tables(plan, records, own)
         if not tables:
             planned.append(f"- {plan.question} (`{path.name}`)")
@@ -194,6 +209,7 @@ def report(folder: Path, target: float = 0.94) -> str:
         if plan.compare != "none":
             parts.append(f"The smallest difference that matters here: {plan.worth:g} points.")
         for setting, table in tables:
+            shown |= {(setting, key_of(record)) for row in table if row.rung for record in row.rung.records}
             parts += told(plan, setting, table, setting in own)
             if absent := [f"`{row.recipe.name}`" for row in table if not row.rung]:
                 parts.append(f"No runs yet of {', '.join(absent)}.")
@@ -210,8 +226,12 @@ def report(folder: Path, target: float = 0.94) -> str:
                 parts += [caption(setting, rungs, head=()), lines]
     if planned:
         parts += ["## Planned, without runs yet", "\n".join(planned)]
+    others = by_setting(one for one in evidence if (setting_of(one), key_of(one)) not in shown)
+    if others:
+        parts += ["## Recorded, and counted in no plan's table", "\n".join(map(aside, others, others.values()))]
     if damaged:
-        parts += ["## Lines that are no records", "\n".join(f"- {line}" for line in damaged)]
+        broken = (f"- {line.path.name}, line {line.line}: {line.why}" for line in damaged)
+        parts += ["## Lines that are no records", "\n".join(broken)]
     if short := [one for one in short if one]:
         short = ["## In short", *short]
     return "\n\n".join([PREFACE, *short, *parts]) + "\n"

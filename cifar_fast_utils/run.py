@@ -81,9 +81,10 @@ def table_row(row: dict[str, Any]) -> str:
 def summary(run: Run) -> str:
     """What a run reached, on what, and how fast."""
     seconds = run.seconds
+    views = 2 * (1 + 2 * bool(run.recipe.tta_shift) + bool(run.recipe.tta_side))
     lines = {
         "test accuracy": f"{run.accuracy:.2%} on {run.dataset}",
-        "with the mirror (TTA)": None if run.tta_accuracy is None else f"{run.tta_accuracy:.2%} on {run.dataset}",
+        "with TTA": None if run.tta_accuracy is None else f"{run.tta_accuracy:.2%} on {run.dataset}, {views} views",
         "seconds": f"{seconds['train']:.1f} training, {seconds['train_eval']:.1f} with the final test, "
         f"{seconds['cold']:.1f} with the warm-up",
         "computed": f"{run.flops / 1e15:.4g} PFLOP in training, {run.flops / 1e9 / seconds['train']:,.0f} GFLOP/s",

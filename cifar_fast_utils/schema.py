@@ -17,6 +17,8 @@ from .recipe import from_dict
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Word = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$")]
+Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f/\\|`]+$")]
+"""A file, or a cell of a table, may hold it."""
 
 
 class _Strict(BaseModel):
@@ -52,8 +54,8 @@ class Record(_Strict):
     """
 
     recipe: dict[str, Any]
-    scale: Word
-    dataset: Word
+    scale: Name
+    dataset: Name
     dataset_digest: Word
     seed: Annotated[int, Field(ge=0)]
     epochs: Positive
@@ -65,7 +67,7 @@ class Record(_Strict):
     flops: Annotated[int, Field(gt=0, lt=2**63)]
     device: Word
     threads: Annotated[int, Field(ge=1)]
-    precision: Word
+    precision: Name
     torch: Word
     version: Word
     commit: Word | None
@@ -97,8 +99,8 @@ class Record(_Strict):
 
 
 def is_name(name: str) -> bool:
-    """Whether a recipe may be called so: a file may be called so, too."""
-    return name.isprintable() and name != "" and "/" not in name
+    """Whether a recipe may be called so: a file may be called so, too, and a table's cell may hold it."""
+    return name.isprintable() and name != "" and not {*"/\\|`"} & {*name}
 
 
 def validate(content: object) -> None:
@@ -109,7 +111,8 @@ def validate(content: object) -> None:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "record"
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise UserError(f"{where}: {first['msg'].removeprefix('Value error, ')}{more}") from None
+        why = " ".join(first["msg"].removeprefix("Value error, ").split())  # a name in it may hold a new line
+        raise UserError(f"{where}: {why}{more}") from None
 
 
 def as_json() -> str:

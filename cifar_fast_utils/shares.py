@@ -38,13 +38,17 @@ RATE = 1e-3
 def shares_of(
     recipe: Recipe, dataset: Dataset, width: int, device: torch.device, precision: str, steps: int
 ) -> dict[str, float]:
-    """Seconds that each phase takes of a whole run of the recipe, and `flops_per_image`, forward and backward.
+    """Seconds that each phase takes of a whole run of a rung, and `flops_per_image`, forward and backward.
 
     `forward` holds the loss, `optimiser` the averaging, `data` the preprocessing, the whitening and the batches: an
-    epoch of them made without training, or, from a DataLoader, which works ahead in processes of its own, the median
-    wait. The other phases are medians over `steps` steps, times the steps of the run, and one final test. A GPU's
-    kernels are launched one by one for it, which in a training they are not (see `step.Replay`).
+    epoch of them made without training, or, from a DataLoader, the mean wait. (It works ahead in processes of its own:
+    most waits are none, some long. What these processes take of cores that they share is in the other phases.) The
+    others are medians over `steps` steps, times the steps of the run, and one final test. A GPU's kernels are launched one by
+    one for it, which in a training they are not (see `step.Replay`). Raises `UserError` for a recipe of Part II, which
+    is no rung of the ladder.
     """
+    if recipe.network == "lean":
+        raise UserError(f"the shares are measured of the ladder's rungs, not of '{recipe.name}'")
 
     def timed(work: Callable[[], Any]) -> tuple[float, Any]:
         with Clock(device) as clock:
@@ -75,7 +79,9 @@ def shares_of(
         for phase, spent in zip(PHASES, (wait, forward, backward, step), strict=False):
             seconds[phase].append(spent)
     per_step = {phase: statistics.median(spent[1:]) for phase, spent in seconds.items() if spent}
-    if recipe.augment_on == "device":
+    if recipe.augment_on == "host":
+        per_step["data"] = statistics.mean(seconds["data"][1:])
+    else:
         per_step["data"] = timed(lambda: [None for _ in next_epoch()])[0] / steps_per_epoch
     run = {phase: spent * recipe.epochs * steps_per_epoch for phase, spent in per_step.items()}
     run["data"] += preparing + whitening

@@ -61,7 +61,7 @@ class Difference:
     n: int
     """Of the smaller side."""
     sd: float
-    """Of a single value on one side, both sides pooled; NaN where neither has two values."""
+    """Of a single value: the root of the mean of both sides' variances; NaN where neither has two values."""
     paired: bool = False
     """From pairs of values, not from two independent samples."""
 

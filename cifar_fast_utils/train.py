@@ -43,8 +43,8 @@ def progress_bar(images: int, shown: bool) -> tqdm[NoReturn]:
 
 
 def recipe_at(scale: Scale, recipe: Recipe) -> Recipe:
-    """What a run at this scale trains by: at the smoke scale a shorter recipe."""
-    return with_epochs(recipe, scale.epochs) if scale.epochs and scale.epochs != recipe.epochs else recipe
+    """What a run at this scale trains by: at the smoke scale a shorter recipe, where it is not short already."""
+    return with_epochs(recipe, scale.epochs) if scale.epochs and scale.epochs < recipe.epochs else recipe
 
 
 def data_at(scale: Scale, dataset: Dataset) -> Dataset:

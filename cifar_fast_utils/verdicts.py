@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from .device import SCALES, cores_of
 from .evidence import Rung, by_setting, compare, of_device, rung, same_on_shared_seeds
-from .ledger import Record, Setting
+from .ledger import Key, Record, Setting, key_of
 from .plan import Plan
 from .recipe import Recipe
 from .stats import Difference, holm, p_at_least, p_not_below, verdict
@@ -45,6 +45,11 @@ class Row:
         return self.other.recipe.name if self.other else ""
 
     @property
+    def so_far(self) -> str:
+        """How many of the planned runs there are, where some are missing."""
+        return f"{self.rung.n} of {self.planned} runs" if self.rung and self.rung.n < self.planned else ""
+
+    @property
     def lengths(self) -> str:
         """Both numbers of epochs, where they differ: then a verdict is not of the trick alone."""
         if self.other is None or self.recipe.epochs == self.other.recipe.epochs:
@@ -52,13 +57,24 @@ class Row:
         return f"{self.recipe.epochs:g} epochs against {self.other.recipe.epochs:g}"
 
 
-def rows(plan: Plan, records: Sequence[Record], neighbours: Sequence[Record] | None = None) -> list[Row]:
+def rows(
+    plan: Plan, records: Sequence[Record], neighbours: Sequence[Record] | None = None, own: Collection[Key] = ()
+) -> list[Row]:
     """The plan's rungs as the records of one setting show them; `neighbours` as in `evidence.rung`.
 
+    `own`: the runs that were made for it there; where there are any, others count for the seeds that it asks for alone.
     Holm's correction runs over all the verdicts, and over all the p of the goal.
     """
     recipes = [recipe_at(SCALES[plan.scale], recipe) for recipe in plan.recipes()]
-    rungs = [rung(recipe, records, neighbours) for recipe in recipes]
+    planned = [plan.fewer.get(name, plan.seeds) for name in plan.names]  # a smoke run's recipe has another name
+
+    def counts(record: Record, n: int) -> bool:
+        return not own or 0 <= record["seed"] - plan.first_seed < n or key_of(record) in own
+
+    rungs = [
+        rung(recipe, [one for one in records if counts(one, n)], records if neighbours is None else neighbours)
+        for recipe, n in zip(recipes, planned, strict=True)
+    ]
     other = {"none": rungs, "before": rungs[:1] + rungs[:-1], "first": rungs[:1] * len(rungs)}[plan.compare]
     differences = [
         compare(new, old) if new and old and new is not old else None for new, old in zip(rungs, other, strict=True)
@@ -67,7 +83,6 @@ def rows(plan: Plan, records: Sequence[Record], neighbours: Sequence[Record] | N
     tests = sum(found is not None for found in differences)
     goals = _p_of_goal(plan, rungs)
     table = []
-    planned = [plan.fewer.get(name, plan.seeds) for name in plan.names]  # a smoke run's recipe has another name
     for recipe, new, old, found, p, n, p_of_goal in zip(
         recipes, rungs, other, differences, corrected, planned, goals, strict=True
     ):
@@ -82,15 +97,16 @@ def rows(plan: Plan, records: Sequence[Record], neighbours: Sequence[Record] | N
 
 
 def plan_tables(
-    plan: Plan, records: Sequence[Record], own: Collection[Setting] = ()
+    plan: Plan, records: Sequence[Record], own: Mapping[Setting, Collection[Key]] | None = None
 ) -> list[tuple[Setting, list[Row]]]:
     """The plan's rows in each of its settings, on its dataset, scale and kind of device, that has a run of it.
 
-    The settings in which it was carried out itself (`own`) come first, others have runs that were made for other plans;
-    among either kind the one with the most runs.
+    The settings in which it was carried out itself (`own`, as by `ledger.own_runs`) come first, others have runs that
+    were made for other plans; among either kind the one with the most runs.
     """
+    own = own or {}
     tables = [
-        (setting, rows(plan, theirs, of_device(records, setting.device)))
+        (setting, rows(plan, theirs, of_device(records, setting.device), own.get(setting, ())))
         for setting, theirs in by_setting(records).items()
         if (setting.dataset, setting.scale) == (plan.dataset, plan.scale)
         and not (plan.gpu and cores_of(setting.device))

@@ -57,7 +57,9 @@ def load_network(path: Path) -> tuple[nn.Module, Recipe, tuple[str, ...]]:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except SafetensorError:
         raise UserError(f"{path} is not a whole safetensors file") from None
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, UserError):
+    except UserError as error:  # of its recipe
+        raise UserError(f"{path} holds a network that this version cannot read: {error}") from None
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError):
         raise UserError(f"{path} does not hold a network saved by `cifar-fast train --save`") from None
 
 

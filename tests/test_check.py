@@ -68,6 +68,10 @@ TOMORROW = (datetime.now(timezone.utc) + timedelta(days=3)).isoformat()
         ({"scale": "huge"}, "there is no scale 'huge'"),
         ({"started": TOMORROW}, "started in the future"),
         ({"history": [{**record()["history"][0], "epoch": 4.0}]}, "does not end with its last epoch"),
+        ({"history": [{**record()["history"][0], "test_accuracy": 0.51}]}, "its history ends with another accuracy"),
+        ({"history": [{**record()["history"][0], "seconds": 5.0}]}, "its history ends with other seconds of training"),
+        ({"dataset": "cifar10", "accuracy": 0.94125}, "its accuracy is no share of 10,000 test images"),
+        ({"dataset": "../x"}, "line 1: not a record: dataset"),
         ({"accuracy": 94.1}, "line 1: not a record: accuracy"),
     ],
 )
@@ -91,6 +95,25 @@ def test_a_changed_recipe_and_a_repeated_run_are_named(tmp_path: Path) -> None:
     assert len(wrong) == 2
     assert "'final' with seed 2 stands there 2 times for a machine, float32" in wrong[0]
     assert "the package's recipe of that name has other fields" in wrong[1]
+
+
+def test_what_train_writes_is_checked_too(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(record("final", flops=STEP), indent=2))
+    records, wrong = check_file(tmp_path / "a.json")
+    assert (len(records), wrong) == (1, [])
+    (tmp_path / "a.json").write_text(json.dumps({**record("final", flops=STEP), "seed": -1}, indent=2))
+    records, (said,) = check_file(tmp_path / "a.json")
+    assert records == []
+    assert "a.json: not a record: seed: " in said
+    (tmp_path / "a.json").write_text("[\n" * 100_000)
+    assert "a.json, line 1: not JSON" in check_file(tmp_path / "a.json")[1][0]
+
+
+def test_what_is_wrong_is_one_line_whatever_a_name_holds(tmp_path: Path) -> None:
+    run = record()
+    run["recipe"] = {**run["recipe"], "name": "a\n## x", "cutout": -1}
+    (said,) = check_file(ledger(tmp_path / "a.jsonl", run))[1]
+    assert "\n" not in said
 
 
 def test_a_search_calls_its_tries_what_it_likes(tmp_path: Path) -> None:

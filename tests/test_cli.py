@@ -92,7 +92,7 @@ def test_train_writes_record_weights_and_plot_and_predict_reads_them(
     said = capsys.readouterr().out
     assert "final on noise, smoke scale, seed 0" in said
     assert said.count("%") >= 6  # two epochs' accuracies and the two results
-    assert "with the mirror (TTA)" in said
+    assert "with TTA" in said
     assert sorted(out.iterdir()) == sorted(files.values())
 
     record = json.loads(files["--json"].read_text())
@@ -231,6 +231,17 @@ def test_info_says_what_the_machine_has(capsys: pytest.CaptureFixture[str]) -> N
         assert word in said
 
 
+def test_info_says_the_rest_where_one_thing_is_wrong(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CIFAR_FAST_DEVICE", "tpu")
+    monkeypatch.setattr("cifar_fast_utils.info.PACKAGES", ("torch", "no-such-package"))
+    assert cli.main(["info"]) == 0
+    said = capsys.readouterr().out
+    for word in ("CIFAR_FAST_DEVICE: no device is called 'tpu'", "not installed", "instruction sets", "synthetic"):
+        assert word in said
+
+
 def test_unknown_names(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean ghost_norm" in refused(capsys, "train", "gost_norm")
     assert "did you mean" in refused(capsys, "recipes", "--diff", "final", "whitenning")
@@ -345,6 +356,7 @@ def test_a_loss_that_is_no_number(
         (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), "this machine is out of memory"),
         (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), "this machine is out of memory"),
         (MemoryError(), "this machine is out of memory"),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "this machine is out of memory"),
         (RuntimeError("Bus error. It is possible that dataloader's workers are out of shared memory"), "/dev/shm"),
     ],
 )

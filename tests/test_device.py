@@ -53,6 +53,9 @@ def test_what_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         d.choose_device("cuda")
     with pytest.raises(UserError, match="no device is called 'gpu'"):
         d.choose_device("gpu")
+    monkeypatch.setenv(d.DEVICE_VARIABLE, "cuda:0")
+    with pytest.raises(UserError, match=r"^CIFAR_FAST_DEVICE: no device is called 'cuda:0'"):
+        d.choose_device()
     with pytest.raises(UserError, match="no scale is called 'huge'"):
         d.choose_scale("huge", CPU)
     with pytest.raises(UserError, match="no precision is called 'int8'"):
@@ -194,7 +197,7 @@ def test_a_processors_name_tells_its_generation() -> None:
     if not all(found.values()):
         pytest.skip("this processor has no family and model")
     name, family, model = (match.group(1) for match in found.values() if match)
-    assert re.fullmatch(rf"{re.escape(name)} \(family {family}, model {model}(, AVX2)?\)", d.processor())
+    assert re.fullmatch(rf"{re.escape(name)} \(family {family}, model {model}(, AVX2|, no AMX)?\)", d.processor())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux says of the processor")
@@ -206,6 +209,24 @@ def test_a_processor_with_hidden_instructions_has_another_name(
     monkeypatch.setattr("builtins.open", lambda *_: io.StringIO(told))
     assert d.processor() == f"AMD EPYC (family 25, model 17{says})"
     assert d.cores_of(d.device_name(torch.device("cpu"))) == os.cpu_count()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux says of the processor")
+@pytest.mark.parametrize(
+    ("vendor", "flags", "says"),
+    [
+        ("GenuineIntel", "avx512f avx512_bf16", ", no AMX"),
+        ("GenuineIntel", "avx512f avx512_bf16 amx_bf16", ""),
+        ("GenuineIntel", "avx512f", ""),
+        ("AuthenticAMD", "avx512f avx512_bf16", ""),
+    ],
+)
+def test_a_processor_with_hidden_tiles_has_another_name(
+    monkeypatch: pytest.MonkeyPatch, vendor: str, flags: str, says: str
+) -> None:
+    told = f"vendor_id\t: {vendor}\nmodel name\t: X\ncpu family\t: 6\nmodel\t: 207\nflags\t: {flags}\n"
+    monkeypatch.setattr("builtins.open", lambda *_: io.StringIO(told))
+    assert d.processor() == f"X (family 6, model 207{says})"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux says of the processor")

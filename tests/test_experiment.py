@@ -165,6 +165,25 @@ class Stopping(Here):
             yield record
 
 
+class Elsewhere(Here):
+    """A cluster whose nodes are not alike: all is made on another device than was planned."""
+
+    def runs(self, work: Work, tick: Tick) -> Iterator[Record | UserError]:
+        for record in super().runs(work, tick):
+            yield record if isinstance(record, UserError) else {**record, "device": "another"}
+
+
+def test_what_was_made_elsewhere_is_kept_once(
+    plan: Path, tiny: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger = tmp_path / "plan.jsonl"
+    assert carry_out(read_plan(plan), ledger, tiny, Elsewhere(job(tiny)), progress=False) == 4
+    assert "made elsewhere than planned, on another in float32" in capsys.readouterr().err
+    with pytest.raises(UserError, match="4 of 4 runs failed; .* on another in float32, of which the folder holds it"):
+        carry_out(read_plan(plan), ledger, tiny, Elsewhere(job(tiny)), progress=False)
+    assert names(ledger) == RUNS
+
+
 def test_ctrl_c_keeps_what_is_done_and_the_next_call_goes_on(plan: Path, tiny: Dataset, tmp_path: Path) -> None:
     ledger = tmp_path / "plan.jsonl"
     with pytest.raises(KeyboardInterrupt):

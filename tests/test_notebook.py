@@ -109,8 +109,11 @@ def test_a_race_that_takes_long_says_so_first(
 def test_start_says_where_it_is_and_leaves_its_provenance(
     shown: list[str], monkeypatch: pytest.MonkeyPatch, tiny: Dataset
 ) -> None:
-    monkeypatch.setenv(notebook.SCALE_VARIABLE, "smoke")
     monkeypatch.setattr(notebook, "load", lambda name: tiny)
+    monkeypatch.setenv(notebook.SCALE_VARIABLE, "")  # as where it is to be forgotten again
+    assert notebook.start().scale.name in ("small", "full")
+    shown.clear()
+    monkeypatch.setenv(notebook.SCALE_VARIABLE, "smoke")
     long = "13th Gen Intel(R) Core(TM) i9-13900KF with Turbo (family 6, model 183, AVX2), 24 cores"
     monkeypatch.setattr(notebook, "device_name", lambda device: long)
     found = notebook.start("final")

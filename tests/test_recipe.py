@@ -159,6 +159,8 @@ def test_stretching_keeps_the_schedules_shape(name: str, epochs: float, share: f
         ({"ema_every": -1}, "ema_every is at least 0, not -1"),
         ({"lookahead_every": -5}, "lookahead_every is at least 0"),
         ({"whiten_stride": 0}, "whiten_stride is at least 1"),
+        ({"network": "resnet9", "widths": (2, 4, 4)}, "the ResNet-9 has none of them"),
+        ({"network": "resnet9", "whiten_bias_epochs": 1.0}, "the ResNet-9 has none of them"),
         (
             {"network": "lean", "whiten_stride": 3, "sides": ((0, 16),)},
             "a whitening stride of 3 leaves too little of 16",

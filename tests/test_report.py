@@ -15,7 +15,7 @@ from cifar_fast_utils import cli, plots
 from cifar_fast_utils.device import SCALES
 from cifar_fast_utils.errors import UserError
 from cifar_fast_utils.evidence import by_setting, compare, rung, rungs, same_on_shared_seeds
-from cifar_fast_utils.ledger import append, own_settings, read_folder
+from cifar_fast_utils.ledger import append, key_of, own_runs, read_folder
 from cifar_fast_utils.lengths import at_target, family, lengths
 from cifar_fast_utils.plan import Plan
 from cifar_fast_utils.recipe import get, with_epochs
@@ -263,10 +263,10 @@ def test_a_report_begins_with_what_came_of_each_comparison(tmp_path: Path) -> No
         "**Which?** Each against `celu`, at the small scale, on `noise`, which is not CIFAR-10:",
         "",
         "- a machine, bfloat16: *at least `celu` − 0.2 (p < 0.05)*: `ghost_norm`; "
-        "*not shown to be at least `celu` − 0.2*: `whitening`, `final`; *better*: `ghost_norm` (18 epochs against 20); "
-        "*worse*: `whitening` (14 epochs against 20); *too few runs*: `final` (10 epochs against 20)",
-        "- a card, bfloat16: *not shown to be at least `celu` − 0.2*: `ghost_norm`; "
-        "*worse*: `ghost_norm` (18 epochs against 20)",
+        "*not shown to be at least `celu` − 0.2*: `whitening`, `final` (2 of 8 runs); *better*: `ghost_norm` (18 epochs against 20); "
+        "*worse*: `whitening` (14 epochs against 20); *too few runs*: `final` (10 epochs against 20; 2 of 8 runs)",
+        "- a card, bfloat16: *not shown to be at least `celu` − 0.2*: `ghost_norm` (3 of 8 runs); "
+        "*worse*: `ghost_norm` (18 epochs against 20; 3 of 8 runs)",
     ]  # the setting with the most runs first; none of another plan's runs
     tables = re.findall(
         r"^On .*?; small scale; (.*?), bfloat16; .*?\.( Made for other plans\.)?$", report(tmp_path), re.M
@@ -297,6 +297,52 @@ def test_a_table_says_how_many_runs_were_planned() -> None:
     assert [line["n"] for line in cells(plan_table(smoke, table))] == ["3"]
 
 
+def test_a_plan_counts_its_own_seeds_where_it_was_carried_out() -> None:
+    chosen = plan("celu", "ghost_norm", fewer={"ghost_norm": 3}, first_seed=2)
+    records = runs("celu", 0.86, n=12) + runs("ghost_norm", 0.86, n=12)
+    own = {key_of(one) for one in records if one["seed"] == 11}
+    for made, counted in (((), [range(12), range(12)]), (own, [[*range(2, 10), 11], [2, 3, 4, 11]])):
+        table = rows(chosen, records, own=made)
+        assert [[*row.rung.by_seed] for row in table if row.rung] == [[*seeds] for seeds in counted]
+
+
+def test_only_the_training_is_timed_where_the_test_was_another() -> None:
+    found = rung(get("ema"), runs("tta", 0.87))
+    assert found is not None
+    assert found.seconds("train") == 10
+    assert math.isnan(found.seconds("train_eval"))
+    assert math.isnan(found.seconds("cold"))
+    (setting,) = by_setting(found.records)
+    assert "the test of runs with TTA left out" in caption(setting, [found])
+
+
+def test_runs_that_no_plan_asks_for_are_named(tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(
+        'question = "Which?"\ndataset = "noise"\nscale = "small"\nseeds = 1\nrungs = ["celu"]\n'
+    )
+    (tmp_path / "another.toml").write_text(
+        'question = "Which?"\ndataset = "noise-validation"\nscale = "small"\nseeds = 1\nrungs = ["celu"]\n'
+    )
+    append(tmp_path / "plan.jsonl", record("celu", 0))
+    for one in (record("celu", 1), record("final", 0, dataset="other")):
+        append(tmp_path / "mine.jsonl", one)
+    said = report(tmp_path).split("## Recorded, and counted in no plan's table")[1]
+    assert "- `noise`, which is not CIFAR-10, small scale, a machine, float32: `celu` × 1\n" in said
+    assert "- `other`, which is not CIFAR-10, small scale, a machine, float32: `final` × 1\n" in said
+
+
+def test_a_verdict_with_runs_missing_is_one_so_far(tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(
+        'question = "Which?"\ndataset = "noise"\nscale = "small"\nseeds = 9\nrungs = ["celu", "ghost_norm"]\n'
+        'compare = "first"\n[fewer]\ncelu = 8\n'
+    )
+    for one in runs("celu", 0.86) + runs("ghost_norm", 0.9):
+        append(tmp_path / "plan.jsonl", one)
+    assert "*better*: `ghost_norm` (9 epochs against 10; 8 of 9 runs)" in report(tmp_path).replace(
+        f"{get('ghost_norm').epochs:g} epochs against {get('celu').epochs:g}", "9 epochs against 10"
+    )
+
+
 def test_a_caption_speaks_of_its_tables_columns_alone() -> None:
     found = rung(get("celu"), runs("celu", 0.86))
     assert found is not None
@@ -313,10 +359,10 @@ def test_a_ledger_belongs_to_the_plan_it_is_named_after(tmp_path: Path) -> None:
     for name in ledgers:
         append(tmp_path / f"{name}.jsonl", record(device=name))
     for name in ("fast", "fast_lane"):
-        own = {setting.device for setting in own_settings(tmp_path / f"{name}.toml")}
+        own = {setting.device for setting in own_runs(tmp_path / f"{name}.toml")}
         assert own == {name, f"{name}_mine"}
     (tmp_path / "fast_lane.toml").unlink()  # a class, say, of whom each hands in a ledger, and its one plan
-    assert {setting.device for setting in own_settings(tmp_path / "fast.toml")} == set(ledgers)
+    assert {setting.device for setting in own_runs(tmp_path / "fast.toml")} == set(ledgers)
 
 
 def test_a_question_to_a_gpu_is_not_answered_by_a_cpu() -> None:

@@ -11,14 +11,14 @@ from torch import Tensor
 from cifar_fast_utils import augment, loop
 from cifar_fast_utils import train as module
 from cifar_fast_utils.data import Dataset, make_dataset
-from cifar_fast_utils.device import Scale, choose_precision, precisions
+from cifar_fast_utils.device import SCALES, Scale, choose_precision, precisions
 from cifar_fast_utils.errors import UserError
 from cifar_fast_utils.evaluate import answers, cross_entropy_of, evaluate
 from cifar_fast_utils.loop import Training
 from cifar_fast_utils.network import ResNet9
-from cifar_fast_utils.recipe import RECIPES, Recipe, with_epochs
+from cifar_fast_utils.recipe import RECIPES, Recipe, get, with_epochs
 from cifar_fast_utils.run import Run, Stopped
-from cifar_fast_utils.train import count_flops, data_at, train
+from cifar_fast_utils.train import count_flops, data_at, recipe_at, train
 
 NARROW = Scale("narrow", width=4)
 ALL = [name for name in RECIPES if not name.startswith("converge_")] + ["converge_baseline_24", "converge_final_24"]
@@ -199,6 +199,12 @@ def test_no_warning_is_shown(tiny: Dataset) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         quick(short("final", 1), tiny)
+
+
+def test_the_smoke_scale_shortens_and_never_lengthens() -> None:
+    smoke = SCALES["smoke"]
+    assert recipe_at(smoke, get("final")).epochs == smoke.epochs
+    assert recipe_at(smoke, get("final@1")) == get("final@1")
 
 
 def test_a_scale_may_cut_either_set_alone(tiny: Dataset) -> None:

@@ -122,9 +122,13 @@ def test_files_that_hold_no_network_are_refused(saved: Path, tmp_path: Path) -> 
     save_file({"x": torch.zeros(1)}, tmp_path / "wrong", {"recipe": recipe, "width": "4", "classes": "[]"})
     with pytest.raises(UserError, match="does not hold a network"):
         load_network(tmp_path / "wrong")
-    for recipe in (json.dumps({**RECIPES["final"].to_dict(), "newer": 1}), "[]"):
+    newer = json.dumps({**RECIPES["final"].to_dict(), "newer": 1})
+    for recipe, says in (
+        (newer, "a network that this version cannot read: .*'newer'"),
+        ("[]", "does not hold a network"),
+    ):
         save_file({"x": torch.zeros(1)}, tmp_path / "newer", {"recipe": recipe, "width": "4", "classes": "[]"})
-        with pytest.raises(UserError, match="newer does not hold a network"):
+        with pytest.raises(UserError, match=says):
             load_network(tmp_path / "newer")
     with pytest.raises(UserError, match="cannot read"):
         load_network(tmp_path)
