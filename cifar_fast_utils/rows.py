@@ -2,10 +2,10 @@
 
 Such a processor multiplies tiles: blocks of up to 16 rows of 64 bytes. For the filters' gradient oneDNN, which PyTorch
 calls, fills a row of a tile with 32 bfloat16 numbers of one row of an image (its
-`jit_avx512_core_amx_bwd_weights_kernel_t`). For the output, going by its timing, the rows of a tile are pixels of one row
-of an image. One 7 pixels wide fills a quarter of the first, and less than half of the other; four beside one another, a
-column of zeros between, fill both. The zeros are the border that the convolution pads with anyway, so the sums are the
-same, in another order.
+`jit_avx512_core_amx_bwd_weights_kernel_t`). For the output, going by its timing, the rows of a tile are pixels of one
+row of an image. One 7 pixels wide fills a quarter of the first, and less than half of the other; four beside one
+another, a column of zeros between, fill both. The zeros are the border that the convolution pads with anyway, so the
+sums are the same, in another order.
 
 Notebook 13.
 """

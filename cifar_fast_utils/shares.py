@@ -43,9 +43,9 @@ def shares_of(
     `forward` holds the loss, `optimiser` the averaging, `data` the preprocessing, the whitening and the batches: an
     epoch of them made without training, or, from a DataLoader, the mean wait. (It works ahead in processes of its own:
     most waits are none, some long. What these processes take of cores that they share is in the other phases.) The
-    others are medians over `steps` steps, times the steps of the run, and one final test. A GPU's kernels are launched one by
-    one for it, which in a training they are not (see `step.Replay`). Raises `UserError` for a recipe of Part II, which
-    is no rung of the ladder.
+    others are medians over `steps` steps, times the steps of the run, and one final test. A GPU's kernels are launched
+    one by one for it, which in a training they are not (see `step.Replay`). Raises `UserError` for a recipe of Part II,
+    which is no rung of the ladder.
     """
     if recipe.network == "lean":
         raise UserError(f"the shares are measured of the ladder's rungs, not of '{recipe.name}'")

@@ -179,7 +179,7 @@ def test_what_was_made_elsewhere_is_kept_once(
     ledger = tmp_path / "plan.jsonl"
     assert carry_out(read_plan(plan), ledger, tiny, Elsewhere(job(tiny)), progress=False) == 4
     assert "made elsewhere than planned, on another in float32" in capsys.readouterr().err
-    with pytest.raises(UserError, match="4 of 4 runs failed; .* on another in float32, of which the folder holds it"):
+    with pytest.raises(UserError, match=r"4 of 4 runs failed; .* on another in float32, of which the folder holds it"):
         carry_out(read_plan(plan), ledger, tiny, Elsewhere(job(tiny)), progress=False)
     assert names(ledger) == RUNS
 

@@ -263,7 +263,8 @@ def test_a_report_begins_with_what_came_of_each_comparison(tmp_path: Path) -> No
         "**Which?** Each against `celu`, at the small scale, on `noise`, which is not CIFAR-10:",
         "",
         "- a machine, bfloat16: *at least `celu` − 0.2 (p < 0.05)*: `ghost_norm`; "
-        "*not shown to be at least `celu` − 0.2*: `whitening`, `final` (2 of 8 runs); *better*: `ghost_norm` (18 epochs against 20); "
+        "*not shown to be at least `celu` − 0.2*: `whitening`, `final` (2 of 8 runs); "
+        "*better*: `ghost_norm` (18 epochs against 20); "
         "*worse*: `whitening` (14 epochs against 20); *too few runs*: `final` (10 epochs against 20; 2 of 8 runs)",
         "- a card, bfloat16: *not shown to be at least `celu` − 0.2*: `ghost_norm` (3 of 8 runs); "
         "*worse*: `ghost_norm` (18 epochs against 20; 3 of 8 runs)",
