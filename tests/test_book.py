@@ -337,6 +337,12 @@ def test_what_is_told_of_stored_outputs_stands_in_them() -> None:
     assert f"16 pixels show it clearly, {said}" in told["17"]
     (operations,) = re.findall(r"^airbench94: (\d+) operations a step", printed["13"], re.MULTILINE)
     assert f"(chapter 13 counts {operations} a step on a processor with tiles;" in told["18"]
+    ((flops_of_final, seconds_of_final),) = re.findall(r"image: (\S+) × the FLOPs, (\S+) × the sec", printed["13"])
+    rates = dict(re.findall(r"^(final|airbench94) .* images/s, +(\S+) GFLOP/s, ", printed["13"], re.MULTILINE))
+    assert (
+        f"{seconds_of_final} against {flops_of_final}: the lean network trains at {rates['airbench94']} GFLOP/s, "
+        f"`final` at {rates['final']}."
+    ) in told["13"]
     ((more, slower),) = re.findall(r"bytes × (\S+), FLOPs .* fall by (\S+)", printed["13"])
     assert f"in the stored output it is {slower}, with {more} times the bytes." in told["13"]
 

@@ -220,6 +220,10 @@ def test_the_readmes_runs_in_rows_are_the_recorded_ones() -> None:
     assert f"{count[under]} of {count[len(fast)]} runs less than eight minutes" in said
     *others, last = (f"{ratio:.2f}" for ratio in sorted(ratios))
     assert f"{', '.join(others)} and {last} of airbench94's seconds" in said
+    assert f"`fast` has {mean_tta(fast):.2f} percent (n = {len(fast)})," in said
+    assert f"airbench94 in the same {count[len(air)]} pairs {mean_tta(air):.2f}." in said
+    shorter = ledger("eight_minutes.jsonl", "fast_eight")
+    assert f"is below there, {mean_tta(shorter):.2f} percent in {count[len(shorter)]} runs;" in said
     turns = json.loads((ROOT / "benchmarks" / "xeon_amx_turns.json").read_text(encoding="utf-8"))
     for pair, ratio in zip(turns["pairs"].values(), turns["ratios"], strict=True):
         assert round(pair["fast"]["seconds"] / pair["airbench94"]["seconds"], 3) == ratio
