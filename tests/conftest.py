@@ -1,5 +1,6 @@
 """What the tests share: small datasets, and the real images where there are any."""
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -7,10 +8,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import records
 import torch
+from hypothesis import settings
 from servers import write_parquet
 
 from cifar_fast_utils.data import Dataset, load, make_dataset
+
+if "CI" not in os.environ:  # where Hypothesis has a profile of its own; a busy machine is no error elsewhere either
+    settings.register_profile("patient", deadline=None)
+    settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -59,8 +66,10 @@ def tracked(git: Callable[..., str]) -> list[Path]:
 
 @pytest.fixture(autouse=True)
 def threads() -> Iterator[None]:
-    """What a test sets is not the next one's."""
+    """What a test sets or draws is not the next one's."""
     before = torch.get_num_threads()
+    torch.manual_seed(0)
+    records.minutes = itertools.count()
     yield
     torch.set_num_threads(before)
 

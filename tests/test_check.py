@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from records import record
 
 from cifar_fast_utils import cli
-from cifar_fast_utils.check import check_file
-from cifar_fast_utils.recipe import get
+from cifar_fast_utils.check import _whole, check_file
+from cifar_fast_utils.network import run_flops
+from cifar_fast_utils.recipe import MODERN, RECIPES, get, with_epochs
 from cifar_fast_utils.train import count_flops
 
 STEP = count_flops(get("final"), 16)
@@ -85,6 +88,15 @@ def test_what_is_wrong_is_named(
     assert said[0].startswith(str(path))
     assert says in said[0]
     assert said[1] == "cifar-fast: 1 thing to mend"
+
+
+@settings(max_examples=30)
+@given(st.sampled_from([*sorted(RECIPES), *sorted(MODERN)]), st.floats(0.1, 30), st.integers(1, 400))
+def test_the_flops_of_any_honest_run_pass(name: str, epochs: float, per_epoch: int) -> None:
+    recipe = with_epochs(get(name), epochs)
+    flops = run_flops(recipe, 4, per_epoch)
+    assert _whole(recipe, 4, flops)
+    assert run_flops(recipe, 4, per_epoch + 1) >= flops  # what the search by halves rests on
 
 
 def test_a_changed_recipe_and_a_repeated_run_are_named(tmp_path: Path) -> None:

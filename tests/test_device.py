@@ -1,4 +1,5 @@
 import io
+import itertools
 import os
 import platform
 import re
@@ -17,7 +18,8 @@ from cifar_fast_utils.errors import UserError
 CPU = torch.device("cpu")
 
 
-def test_auto_takes_what_is_there() -> None:
+def test_auto_takes_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CIFAR_FAST_DEVICE", raising=False)
     assert d.choose_device("auto").type in {"cpu", "cuda"}
     assert d.choose_device("cpu") == CPU
     assert d.choose_scale("auto", CPU).name == "small"
@@ -127,6 +129,19 @@ def test_the_environment_may_choose_the_precision(monkeypatch: pytest.MonkeyPatc
         d.choose_precision("auto", CPU)
 
 
+@pytest.mark.parametrize(("half", "full", "pays"), [(1.0, 2.0, True), (2.0, 1.0, False)])
+def test_bfloat16_pays_where_it_is_the_faster_one(
+    monkeypatch: pytest.MonkeyPatch, half: float, full: float, pays: bool
+) -> None:
+    spans = itertools.accumulate(itertools.cycle([0.0, half, 0.0, full]))
+    monkeypatch.setattr(d, "time", SimpleNamespace(perf_counter=spans.__next__))
+    d.bfloat16_pays.cache_clear()
+    try:
+        assert d.bfloat16_pays() == pays
+    finally:
+        d.bfloat16_pays.cache_clear()
+
+
 @pytest.mark.parametrize(
     ("driver", "usable", "made_for", "said"),
     [
@@ -139,6 +154,8 @@ def test_the_environment_may_choose_the_precision(monkeypatch: pytest.MonkeyPatc
 def test_a_gpu_that_cannot_be_used_is_noticed(
     driver: str | None, usable: bool, made_for: str | None, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for name in ("CIFAR_FAST_DEVICE", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(shutil, "which", lambda name: driver)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: usable)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Old GPU")

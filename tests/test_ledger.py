@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -38,6 +39,22 @@ def test_what_is_appended_is_read(tmp_path: Path) -> None:
     assert read([path]) == (written, [])
     assert read_folder(tmp_path) == (written, [])
     assert len(path.read_bytes().splitlines()) == 3
+
+
+@given(
+    st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1),
+    st.integers(0, 2**32 - 1),
+    st.lists(st.floats(0.001, 1e6), min_size=3, max_size=3).map(sorted),
+)
+def test_any_record_is_read_as_it_was_written(device: str, seed: int, clocks: list[float]) -> None:
+    """A line is what ends in a newline, and nothing else that some programs take for an end of line."""
+    seconds = dict(zip(("train", "train_eval", "cold"), clocks, strict=True))
+    one = record("celu", seed, device=device, torch=device, seconds=seconds)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "runs.jsonl"
+        append(path, one)
+        append(path, one)
+        assert read([path]) == ([one, one], [])
 
 
 WRONG: list[tuple[str, dict[str, Any]]] = [

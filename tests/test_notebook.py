@@ -90,6 +90,7 @@ def test_without_a_gpu_colab_is_told_how_to_get_one(
     assert "No GPU" not in shown[-1]  # nobody wants one
     monkeypatch.delenv("CIFAR_FAST_DEVICE")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(notebook, "unused_gpu", lambda: "")
     notebook.start()
     assert shown[-1].endswith("No GPU: Runtime → Change runtime type → T4 GPU, then run all cells again.")
     monkeypatch.setattr(notebook, "unused_gpu", lambda: "its driver is too old")

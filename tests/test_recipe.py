@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from cifar_fast_utils.article import ARTICLE
 from cifar_fast_utils.errors import UserError
+from cifar_fast_utils.fields import FROM_AN_EPOCH
 from cifar_fast_utils.optimiser import rate_at
 from cifar_fast_utils.recipe import (
     LADDER,
@@ -111,6 +112,19 @@ def test_digests_tell_recipes_apart_but_not_names_or_ints_from_floats() -> None:
     ints: dict[str, Any] = {"label_smoothing": 0, "bias_factor": 64, "logit_scale": 1}
     floats |= {"label_smoothing": 0.0, "bias_factor": 64.0, "logit_scale": 1.0}
     assert Recipe("one", **kwargs, **ints).digest == Recipe("two", **floats).digest
+
+
+@given(st.sampled_from(sorted(MODERN)), st.floats(0.1, 30))
+def test_stretching_keeps_the_order_of_stages(name: str, epochs: float) -> None:
+    recipe, other = MODERN[name], with_epochs(MODERN[name], epochs)
+    for what in FROM_AN_EPOCH:
+        before, after = getattr(recipe, what), getattr(other, what)
+        starts = [epoch for epoch, _ in after]
+        assert starts[0] == 0
+        assert starts == sorted({round(epoch) for epoch in starts})
+        rest = iter(held for _, held in before)
+        assert all(held in rest for _, held in after)  # some may be left out, none comes out of turn
+        assert after[-1][1] == before[-1][1] or len(after) < len(before)
 
 
 @given(st.sampled_from(list(RECIPES)), st.floats(0.1, 300), st.floats(0, 1))

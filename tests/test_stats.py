@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from cifar_fast_utils.stats import (
@@ -46,6 +46,23 @@ def test_welch_by_the_textbook() -> None:
     half = scipy.stats.t.ppf(0.975, freedom) * math.sqrt(a + b)
     assert [found.low, found.high] == pytest.approx([found.mean - half, found.mean + half])
     assert found.n == 3
+
+
+@given(
+    st.lists(st.floats(80, 95), min_size=2, max_size=6),
+    st.lists(st.floats(80, 95), min_size=2, max_size=6),
+    st.sampled_from([0.01, 1.0, 100.0]),
+    st.floats(-50, 50),
+)
+def test_units_do_not_matter(new: list[float], old: list[float], unit: float, shift: float) -> None:
+    assume(min(np.std(new), np.std(old)) > 1e-3)
+    found = difference(new, old)
+    other = difference([unit * a + shift for a in new], [unit * a + shift for a in old])
+    assert other.p == pytest.approx(found.p, abs=1e-6)
+    for name in ("mean", "low", "high", "sd"):
+        assert getattr(other, name) == pytest.approx(unit * getattr(found, name), abs=1e-6 * unit)
+    back = difference(old, new)
+    assert [back.mean, back.low, back.high, back.p] == pytest.approx([-found.mean, -found.high, -found.low, found.p])
 
 
 def test_pairs_by_scipys_own_paired_test() -> None:

@@ -1,6 +1,7 @@
 import itertools
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -145,6 +146,17 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_where(tiny: Dataset, mo
         quick(short("final", 4), tiny, precision="float32")
     with pytest.raises(UserError, match=r"the loss became inf at step 2 .*: try --precision float32 .*, a larger"):
         loop.check_finite(torch.tensor([1.0, torch.inf, 1.0]), short("final"), 2, "float16")
+
+
+def test_a_loss_that_is_no_number_is_noticed_on_the_way(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "training_step", lambda *_: (torch.tensor(torch.nan), torch.zeros(512, 10)))
+    redrawn: Any = SimpleNamespace(
+        update=lambda n: True, set_description=lambda *_, **__: None, set_postfix=lambda *_, **__: None
+    )
+    training = Training(short("gpu_data", 4), tiny, 4, "float32", 0, torch.device("cpu"))
+    with pytest.raises(UserError, match="at step 1 "):
+        training.one_pass(redrawn)
+    assert training.step == 1 < training.steps_per_epoch
 
 
 def test_weights_that_the_last_step_spoiled_are_noticed(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
