@@ -130,7 +130,7 @@ def shares(chosen: argparse.Namespace) -> None:
     import torch
 
     from .data import load
-    from .device import choose_device, choose_precision, choose_scale
+    from .device import choose_device, choose_precision, choose_scale, unused_gpu
     from .files import check_writable, write_json
     from .shares import measure, shares_table
 
@@ -139,6 +139,8 @@ def shares(chosen: argparse.Namespace) -> None:
     if chosen.threads is not None:
         torch.set_num_threads(chosen.threads)
     device = choose_device(chosen.device)
+    if hint := unused_gpu(chosen.device):
+        print(f"cifar-fast: {hint}", file=sys.stderr)
     precision, scale = choose_precision(chosen.precision, device), choose_scale(chosen.scale, device)
     figures = measure(load(chosen.data, quiet=chosen.quiet), scale, device, precision, chosen.steps, not chosen.quiet)
     print(shares_table(figures))
