@@ -125,9 +125,7 @@ def parser() -> argparse.ArgumentParser:
 
     commands.add_parser("info", help="what this machine is and has, and what `auto` would choose")
 
-    bench = commands.add_parser(
-        "bench", help="measure the speed of this machine's processor and this package (minutes)"
-    )
+    bench = commands.add_parser("bench", help="measure the speed of this processor and this package (minutes)")
     bench.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
     bench.add_argument("--repeats", type=_repeats, default=5,
                        help="of each side of each ratio, medians taken (%(default)s)")  # fmt: skip
