@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -172,7 +173,7 @@ def test_a_median_is_of_turns_and_without_the_first(monkeypatch: pytest.MonkeyPa
     called: list[str] = []
     spans = [0, 0, *(part for turn in (3, 1, 2) for part in (0, turn, 0, 10 * turn))]
     monkeypatch.setattr(bench, "time", SimpleNamespace(perf_counter=itertools.accumulate(spans).__next__))
-    sides = {name: partial(called.append, name) for name in ("one", "other")}
+    sides: dict[str, Callable[[], object]] = {name: partial(called.append, name) for name in ("one", "other")}
     assert bench.median_seconds(sides, 3) == {"one": 2, "other": 20}
     assert called == ["one", "other"] * 4
 
