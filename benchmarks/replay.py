@@ -36,6 +36,7 @@ TURNS, UNCOUNTED, A_TURN = 14, 3, 5
 
 def main() -> None:
     """Measure both ways, one after the other, for each kind of step."""
+    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     on = choose_device("cuda")
     precision = choose_precision("auto", on)
     torch.backends.cudnn.benchmark = True
@@ -61,7 +62,7 @@ def main() -> None:
         rows.append(row)
     about = {
         "device": device_name(on), "precision": precision, "torch": torch.__version__, "commit": current_commit(),
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "started": started,
     }  # fmt: skip
     print(json.dumps({**about, "milliseconds": rows}, indent=1))
 

@@ -36,6 +36,7 @@ WAYS = {"one_by_one": 0, "in_rows": rows.TILE}
 
 def main() -> None:
     """Measure both ways in turns for each kind of step."""
+    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     keep_freed_memory()
     on = choose_device("cpu")
     precision = choose_precision("auto", on)
@@ -55,7 +56,7 @@ def main() -> None:
     about = {
         "device": device_name(on), "threads": torch.get_num_threads(), "precision": precision,
         "tiles": rows.has_tiles(), "torch": torch.__version__, "commit": current_commit(),
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "started": started,
     }  # fmt: skip
     print(json.dumps({**about, "milliseconds": lines}, indent=1))
 

@@ -76,10 +76,10 @@ def leaderboard(records: list[Record]) -> str:
         "([chapter 14](../notebooks/14_a_leaner_network.ipynb)). The runs of `final` at full scale of "
         "2026-11-26, on an NVIDIA H200, were made before the package launched its steps as CUDA graphs "
         "([chapter 13](../notebooks/13_the_machine.ipynb)); those of the other recipes there are later and use them, "
-        "so their seconds are not comparable. Nor are those on the Xeon, in bfloat16, of before 06:00 of 2026-11-28, "
-        "UTC, with later ones, whose filters' gradients are computed in rows of images (chapter 13 again; from 13:30 "
-        "on also other convolutions of narrow images): of `airbench94` at full scale three are earlier, and they are "
-        "in its median. Under *cold s* the warm-up step is "
+        "so their seconds are not comparable. On the Xeon, in bfloat16, runs from before 06:00 of 2026-11-28, UTC, "
+        "cannot be compared in seconds with later ones: since then filters' gradients are computed in rows of images "
+        "(chapter 13; other convolutions of narrow images from 13:30 on). Three runs of `airbench94` at full scale are "
+        "earlier, and they are in its median. Under *cold s* the warm-up step is "
         "on the clock too, but a plan's runs come after one that warms up.",
     ]
     for setting, theirs in by_setting(records).items():
@@ -125,30 +125,30 @@ for comparing.
 
 Most searches were made on two cores, most of those with one seed a try. (Six of the later small ones had two or three.
 The three for processors without bfloat16 had two; the last of these, for three minutes, was stopped after one, to leave
-time for the evidence. The one that asks whether `fast` needs its pass at 24 pixels was to have four and was stopped
-after three, which agreed.) Four were made on a GPU, six to twelve trainings at a time: one change at a time ("What
-moves the best start …"), what had helped, together ("What helped alone …"), for fewer epochs ("How few epochs …"), and
-for eight minutes. The first and the last were to have four seeds a try and were stopped by the clock after one or two,
-the second a single run short of its end. They cast doubt on those on two cores in two places. The two runs of
-airbench94 that the searches on two cores had to come up to, 90.76 and 90.88 percent, are above all eight runs of
-airbench94 on the GPU (90.06 to 90.74), and Lookahead, which had come out slightly worse in one run at half of the
-width, came out best in the second list (`looking_ahead_too`), by a difference whose interval takes in zero: that may be
-chance. And the start of the first list, `early`, had two runs that came out low in accuracy: 39 of the 40 changes stand
-at or above it, and the mean of all their runs is 0.26 points higher. So its column *against base* leans upward by about
-as much. In the first search without bfloat16 ("What is a minute without bfloat16 best spent on?") the shortened
-schedule moved the start of choosing to the first step, when no loss was known yet: all seven tries began with a pass
-over 70 percent of the images, no matter which, and the table does not show it. What it led to chooses from the second
-epoch on. And a word in a plan is wrong: norms over 64 images (`ghost`) do not make "the article's noise", which is that
-of 32; by the law of chapter 06 they make 0.7 of it.
+time for the evidence. The one that asks whether `fast` needs its pass at 24 pixels was to have four seeds and was
+stopped after three: in each of them the loss was higher without that pass.) Four were made on a GPU, six to twelve
+trainings at a time: one change at a time ("What moves the best start …"), what had helped, together ("What helped alone
+…"), for fewer epochs ("How few epochs …"), and for eight minutes. The first and the last were to have four seeds a try
+and were stopped by the clock after one or two, the second a single run short of its end. They cast doubt on those on
+two cores in two places. The two runs of airbench94 that the searches on two cores had to come up to, 90.76 and 90.88
+percent, are above all eight runs of airbench94 on the GPU (90.06 to 90.74), and Lookahead, which had come out slightly
+worse in one run at half of the width, came out best in the second list (`looking_ahead_too`), by a difference whose
+interval takes in zero: that may be chance. And the start of the first list, `early`, had two runs that came out low in
+accuracy: 39 of the 40 changes stand at or above it, and the mean of all their runs is 0.26 points higher. So its column
+*against base* leans upward by about as much. In the first search without bfloat16 ("What is a minute without bfloat16
+best spent on?") the shortened schedule moved the start of choosing to the first step, when no loss was known yet: all
+seven tries began with a pass over 70 percent of the images, no matter which, and the table does not show it. What it
+led to chooses from the second epoch on. And a word in a plan is wrong: norms over 64 images (`ghost`) do not make "the
+article's noise", which is that of 32; by the law of chapter 06 they make 0.7 of it.
 
-None of the figures from here to the end of this section is in the ledger. One choice was made beside the plans: that a
-pair of views at another side counts a fifth in the test. Several shares and sides were tried on the answers of two
-networks that had been trained already, on the same images set aside. On the networks at full width that were tried
-after that choice, the pair changed the accuracy by between −0.22 and +0.34 points. Two things were tried on one trained
-network of `fast` (seed 1101), on the images set aside of `cifar10-jpeg`, and neither helped: the norms' statistics
-measured anew over 1,000 to 8,000 training images as they are took the accuracy with six views from 90.62 percent to
-between 90.42 and 90.52, and the cross-entropy from 0.280 to between 0.291 and 0.294; a pair of views at 24 or 28 pixels
-left the accuracy where it was and took the cross-entropy to 0.283.
+None of the figures of this paragraph is in the ledger. One choice was made beside the plans: that a pair of views at
+another side counts a fifth in the test. Several shares and sides were tried on the answers of two networks that had
+been trained already, on the same images set aside. On the networks at full width that were tried after that choice, the
+pair changed the accuracy by between −0.22 and +0.34 points. Two things were tried on one trained network of `fast`
+(seed 1101), on the images set aside of `cifar10-jpeg`, and neither helped: the norms' statistics measured anew over
+1,000 to 8,000 training images as they are took the accuracy with six views from 90.62 percent to between 90.42 and
+90.52, and the cross-entropy from 0.280 to between 0.291 and 0.294; a pair of views at 24 or 28 pixels left the accuracy
+where it was and took the cross-entropy to 0.283.
 
 Where accuracies lay too close, the cross-entropy of the same answers was looked at as well. It changes with every
 answer, while accuracy changes only where an answer turns right or wrong. All logits were first divided by one number,
