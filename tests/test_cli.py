@@ -160,7 +160,7 @@ def test_bench_measures_what_the_readme_gives(
     recorded = json.loads((ROOT / "benchmarks" / "epyc_avx2.json").read_text())
     assert set(figures) == set(recorded)
     assert (figures["train_speedup"], figures["ghost_cost"]) == (4, 2)
-    assert figures["augment_speedup"] == pytest.approx((5 + 2 / bench.EPOCHS) / (1 + 2 / bench.EPOCHS))
+    assert figures["augment_speedup"] == pytest.approx(5)  # preparing takes its side's seconds here, too
     assert figures["train_images_per_second"] == 256
     assert figures["matmul_gflops"] == pytest.approx(4096**3 / 1e9)
     assert figures["matmul_share"] == pytest.approx(figures["train_gflops"] / figures["matmul_gflops"])
