@@ -431,7 +431,7 @@ def test_what_teachers_are_told_to_expect_is_what_was_recorded() -> None:
         "111 for 05": ("label_smoothing", "celu"),
         "79 for 08": ("frozen_scales", "whitening"),
         "70 for 09": ("whitening", "ema"),
-        "34 for 10": ("tta",),
+        "34 for chapter 10": ("tta",),
     }
     for said, names in races.items():
         assert said in text
