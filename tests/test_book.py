@@ -348,11 +348,18 @@ def test_what_is_told_of_stored_outputs_stands_in_them() -> None:
     ((flops_of_final, seconds_of_final),) = re.findall(r"image: (\S+) × the FLOPs, (\S+) × the sec", printed["13"])
     rates = dict(re.findall(r"^(final|airbench94) .* images/s, +(\S+) GFLOP/s, ", printed["13"], re.MULTILINE))
     assert (
-        f"it is a little smaller, {seconds_of_final} against {flops_of_final}: the lean network trains at "
+        f"it is smaller, {seconds_of_final} against {flops_of_final}: the lean network trains at "
         f"{rates['airbench94']} GFLOP/s, `final` at {rates['final']}."
     ) in told["13"]
     ((more, slower),) = re.findall(r"bytes × (\S+), FLOPs .* fall by (\S+)", printed["13"])
     assert f"In the stored output it is {slower}, between {more} for the bytes and" in told["13"]
+    batches = re.findall(r"(\S+) images/s$", printed["13"].split("batches of    32")[1], re.MULTILINE)
+    (lean,) = re.findall(r"airbench94 bfloat16  channels-last +(\S+) images/s", printed["13"])
+    (again,) = re.findall(r"^width +16: +(\S+) images/s", printed["13"], re.MULTILINE)
+    assert f"batches of 512 and of 2,048 reach {batches[2]} and {batches[3]} images/s." in told["13"]
+    assert f"For batches of 1,024 two earlier cells give {lean} and {again}:" in told["13"]
+    (wide,) = re.findall(r"^the output\n.*?^11 × 11, .*?: (\S+) of the time$", printed["13"], re.MULTILINE | re.DOTALL)
+    assert f"at 11 × 11 rows take {wide} of the time." in told["13"]
 
 
 def test_what_is_said_of_a_searchs_start_is_what_was_recorded() -> None:
