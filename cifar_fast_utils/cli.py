@@ -114,21 +114,16 @@ def _train(chosen: argparse.Namespace) -> None:
     if chosen.plot is not None and chosen.plot.suffix not in PLOTS:
         raise UserError(f"cannot write {chosen.plot}: its ending must be one of {', '.join(PLOTS)}")
 
-    import torch
     from tqdm import tqdm
 
+    from .commands import place
     from .data import load
-    from .device import choose_device, choose_precision, choose_scale, unused_gpu
+    from .device import choose_scale
     from .record import current_commit, write_record
     from .run import TABLE_HEAD, Stopped, summary, table_row
     from .train import train
 
-    if chosen.threads is not None:
-        torch.set_num_threads(chosen.threads)
-    device = choose_device(chosen.device)
-    if hint := unused_gpu(chosen.device):
-        print(f"cifar-fast: {hint}", file=sys.stderr)
-    choose_precision(chosen.precision, device)
+    device, _ = place(chosen)
     scale = choose_scale(chosen.scale, device)
     commit = current_commit()
     dataset = load(chosen.data, quiet=chosen.quiet)

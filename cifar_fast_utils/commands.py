@@ -6,8 +6,26 @@ import argparse
 import os
 import sys
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from .errors import UserError
+
+if TYPE_CHECKING:  # so that the shell's help need not wait for it
+    import torch
+
+
+def place(chosen: argparse.Namespace) -> tuple[torch.device, str]:
+    """Set the threads, and choose the device and the precision, as the options say; tell why a GPU is not used."""
+    import torch
+
+    from .device import choose_device, choose_precision, unused_gpu
+
+    if chosen.threads is not None:  # before bfloat16 is tried, for the answer is kept
+        torch.set_num_threads(chosen.threads)
+    device = choose_device(chosen.device)
+    if hint := unused_gpu(chosen.device):
+        print(f"cifar-fast: {hint}", file=sys.stderr)
+    return device, choose_precision(chosen.precision, device)
 
 
 def record(chosen: argparse.Namespace) -> None:
@@ -20,10 +38,8 @@ def record(chosen: argparse.Namespace) -> None:
     if not chosen.list:
         check_appendable(ledger)  # before a download
 
-    import torch
-
     from .data import load
-    from .device import SCALES, choose_device, choose_precision, device_name, unused_gpu
+    from .device import SCALES, device_name
     from .experiment import Engine, Here, Job, carry_out, check_gpu, to_do, uncommitted, validation
     from .record import current_commit
 
@@ -32,12 +48,7 @@ def record(chosen: argparse.Namespace) -> None:
     if (current_commit() or "").endswith("+"):
         print("cifar-fast: the code has uncommitted changes, and the records will say so", file=sys.stderr)
     if chosen.engine == "here":  # before a download, and hours of the wrong device
-        if chosen.threads is not None:  # and before bfloat16 is tried, for the answer is kept
-            torch.set_num_threads(chosen.threads)
-        device = choose_device(chosen.device)
-        precision = choose_precision(chosen.precision, device)
-        if hint := unused_gpu(chosen.device):
-            print(f"cifar-fast: {hint}", file=sys.stderr)
+        device, precision = place(chosen)
         check_gpu(plan, device_name(device))
         if not chosen.quiet:
             print(f"{plan.scale} scale on {device_name(device)} in {precision}", file=sys.stderr)
@@ -127,21 +138,15 @@ def check(chosen: argparse.Namespace) -> None:
 
 def shares(chosen: argparse.Namespace) -> None:
     """Where the time of each rung goes."""
-    import torch
-
     from .data import load
-    from .device import choose_device, choose_precision, choose_scale, unused_gpu
+    from .device import choose_scale
     from .files import check_writable, write_json
     from .shares import measure, shares_table
 
     if chosen.json:
         check_writable(chosen.json)
-    if chosen.threads is not None:
-        torch.set_num_threads(chosen.threads)
-    device = choose_device(chosen.device)
-    if hint := unused_gpu(chosen.device):
-        print(f"cifar-fast: {hint}", file=sys.stderr)
-    precision, scale = choose_precision(chosen.precision, device), choose_scale(chosen.scale, device)
+    device, precision = place(chosen)
+    scale = choose_scale(chosen.scale, device)
     figures = measure(load(chosen.data, quiet=chosen.quiet), scale, device, precision, chosen.steps, not chosen.quiet)
     print(shares_table(figures))
     if chosen.json:

@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import cache, cached_property
 
 from .device import cores_of
-from .ledger import Record, Setting, setting_of
+from .ledger import Key, Record, Setting, key_of, setting_of
 from .plan import untested
 from .recipe import Recipe, from_dict
 from .stats import Difference, Interval, difference, interval, paired_difference
@@ -143,9 +143,9 @@ def _span(record: Record) -> tuple[float, float]:
     return start, start + record["seconds"]["cold"]
 
 
-def _identity(record: Record) -> tuple[float, float, int, int, str]:
-    """What no two runs have in common: when it ran, on how many threads, its seed and its recipe."""
-    return (*_span(record), record["threads"], record["seed"], record["recipe"]["digest"])
+def _identity(record: Record) -> tuple[float, float, int, Key]:
+    """What no two runs have in common: when it ran, on how many threads, and its key."""
+    return (*_span(record), record["threads"], key_of(record))
 
 
 @cache

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -17,8 +18,9 @@ from .recipe import from_dict
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Word = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$")]
-Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f/\\|`]+$")]
-"""A file, or a cell of a table, may hold it."""
+NAME = r"^[^\x00-\x1f\x7f/\\|`]+$"
+"""What a file may be called, and a cell of a table may hold."""
+Name = Annotated[str, Field(pattern=NAME)]
 
 
 class _Strict(BaseModel):
@@ -99,8 +101,8 @@ class Record(_Strict):
 
 
 def is_name(name: str) -> bool:
-    """Whether a recipe may be called so: a file may be called so, too, and a table's cell may hold it."""
-    return name.isprintable() and name != "" and not {*"/\\|`"} & {*name}
+    """Whether a recipe may be called so."""
+    return name.isprintable() and re.match(NAME, name) is not None
 
 
 def validate(content: object) -> None:
