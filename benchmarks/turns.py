@@ -57,7 +57,7 @@ class Turns:
         return False
 
 
-def trained(name: str, seed: int, folder: str, pipe: Connection) -> None:
+def trained(name: str, seed: int, folder: str, precision: str, pipe: Connection) -> None:
     """Wait for the first turn, train in turns, and send what came of it."""
     turns: list[Turns] = []
 
@@ -67,19 +67,20 @@ def trained(name: str, seed: int, folder: str, pipe: Connection) -> None:
 
     train.progress_bar = turns_for
     pipe.recv()
-    run = train.train(get(name), load(folder), scale="full", device="cpu", seed=seed, test_each_epoch=False)
+    settings: dict[str, Any] = {"scale": "full", "device": "cpu", "precision": precision, "seed": seed}
+    run = train.train(get(name), load(folder), **settings, test_each_epoch=False)
     seconds = run.seconds["train"] - turns[0].waited
     pipe.send({"seconds": round(seconds, 1), "tta_accuracy": run.tta_accuracy, "dataset": run.dataset})
 
 
-def pair(seed: int, folder: str) -> dict[str, dict[str, Any]]:
+def pair(seed: int, folder: str, precision: str) -> dict[str, dict[str, Any]]:
     """Train both, in turns; of each what `trained` sends, and the seconds of its turns."""
     context = mp.get_context("spawn")
     pipes: dict[str, Connection] = {}
     found: dict[str, dict[str, Any]] = {}
     for name in RECIPES:
         pipes[name], end = context.Pipe()
-        context.Process(target=trained, args=(name, seed, folder, end), daemon=True).start()
+        context.Process(target=trained, args=(name, seed, folder, precision, end), daemon=True).start()
         end.close()  # the child's: where it dies, reading from its pipe must fail and not wait
     parts: dict[str, list[float]] = {name: [] for name in RECIPES}
     while len(found) < len(RECIPES):
@@ -100,12 +101,13 @@ def main() -> None:
         sys.exit("usage: python benchmarks/turns.py DATA SEED ...")
     folder, *seeds = sys.argv[1:]
     on = choose_device("cpu")
+    precision = choose_precision("auto", on)  # once: each process by itself might choose another
     about = {
-        "device": device_name(on), "threads": torch.get_num_threads(), "precision": choose_precision("auto", on),
+        "device": device_name(on), "threads": torch.get_num_threads(), "precision": precision,
         "scale": "full", "torch": torch.__version__, "commit": current_commit(),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }  # fmt: skip
-    pairs = {seed: pair(int(seed), folder) for seed in seeds}
+    pairs = {seed: pair(int(seed), folder, precision) for seed in seeds}
     ratios = [round(found["fast"]["seconds"] / found["airbench94"]["seconds"], 3) for found in pairs.values()]
     print(json.dumps({**about, "ratios": ratios, "median": statistics.median(ratios), "pairs": pairs}))
 

@@ -47,6 +47,7 @@ def cell_seconds(times: dict[str, str]) -> float:
 
 def without_bars(text: str) -> str:
     """What went to stderr, without the lines that overwrite themselves."""
+    text = re.sub(r"[^\n]*\r *\r", "", text)  # a bar that has wiped itself out, and not what follows on its line
     return "".join(line for line in re.split(r"(?<=\n)", text) if "\r" not in line)
 
 

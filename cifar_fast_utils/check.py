@@ -63,9 +63,9 @@ def improbable(record: Record) -> list[str]:
         wrong.append("`flops` is no whole number of the recipe's steps")
     if datetime.fromisoformat(record["started"]) > datetime.now(timezone.utc) + timedelta(days=1):
         wrong.append("it was started in the future")
-    if abs(record["history"][-1]["epoch"] - record["epochs"]) > 0.5:
-        wrong.append("its history does not end with its last epoch")
     last, whole = record["history"][-1], 1e4 * record["accuracy"]
+    if abs(last["epoch"] - record["epochs"]) > 0.5:
+        wrong.append("its history does not end with its last epoch")
     if last["test_accuracy"] not in (None, record["accuracy"]):
         wrong.append("its history ends with another accuracy")
     if abs(last["seconds"] - record["seconds"]["train"]) > 1:

@@ -28,7 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 2 something to mend, 130 stopped by Ctrl-C."""
     sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()  # None where the shell closed them
     with contextlib.redirect_stderr(cast(TextIO, _Unheeded(sys.stderr))):
-        return _run(parser().parse_args(arguments))
+        try:
+            return _run(parser().parse_args(arguments))
+        finally:  # after an error, Ctrl-C or --help too: a pipe that is closed would make the exit code another
+            try:
+                sys.stdout.flush()
+            except OSError:
+                _silence(sys.stdout)
 
 
 def _run(chosen: argparse.Namespace) -> int:
@@ -119,7 +125,8 @@ def _train(chosen: argparse.Namespace) -> None:
     from .commands import place
     from .data import load
     from .device import choose_scale
-    from .record import current_commit, write_record
+    from .files import write_json
+    from .record import current_commit, to_record
     from .run import TABLE_HEAD, Stopped, summary, table_row
     from .train import train
 
@@ -156,20 +163,18 @@ def _train(chosen: argparse.Namespace) -> None:
         print(f"\n{stopped}; {passes}")
         raise KeyboardInterrupt from None
     show(summary(run))
-    if chosen.json:
-        write_record(run, commit, chosen.json)
-    if chosen.save:
-        from .weights import save_network
+    with contextlib.ExitStack() as files:  # a file that cannot be written keeps none of the others from it
+        if chosen.plot:
+            from .plots import write_curves
 
-        save_network(run, scale.width, dataset.classes, chosen.save)
+            files.callback(write_curves, run, chosen.plot)
+        if chosen.save:
+            from .weights import save_network
+
+            files.callback(save_network, run, scale.width, dataset.classes, chosen.save)
+        if chosen.json:
+            files.callback(write_json, chosen.json, to_record(run, commit))
     if chosen.plot:
-        from .files import whole
-        from .plots import training_curves
-
-        drawn = io.BytesIO()
-        training_curves(run).savefig(drawn, format=chosen.plot.suffix[1:], dpi=150)
-        with whole(chosen.plot) as temporary:
-            temporary.write_bytes(drawn.getvalue())
         show(f"plot: {chosen.plot}")
 
 

@@ -155,17 +155,16 @@ def choose_precision(name: str, device: torch.device) -> str:
 
     Raises `UserError` where the device lacks it.
     """
-    setting = os.environ.get(PRECISION_VARIABLE)
     said = ""
-    if name == "auto" and setting:
+    if name == "auto" and (setting := os.environ.get(PRECISION_VARIABLE)):
         name, said = setting, f"{PRECISION_VARIABLE}: "
-    if name != "auto" and name not in PRECISIONS:
-        raise UserError(f"{said}no precision is called '{name}': take auto, {', '.join(PRECISIONS)}")
     there = precisions(device)
-    if name != "auto" and name not in there:
-        raise UserError(f"{said}this machine's {device.type} has no fast {name}, only {', '.join(there)}: take auto")
     if name == "auto":
         return "float32" if device.type == "cpu" and "bfloat16" in there and not bfloat16_pays() else there[0]
+    if name not in PRECISIONS:
+        raise UserError(f"{said}no precision is called '{name}': take auto, {', '.join(PRECISIONS)}")
+    if name not in there:
+        raise UserError(f"{said}this machine's {device.type} has no fast {name}, only {', '.join(there)}: take auto")
     return name
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 
 class UserError(Exception):
     """Something the user can mend. Its text is one line; the shell prints it and exits with code 2."""
@@ -23,3 +26,14 @@ def out_of_memory(error: BaseException) -> str | None:
     )  # fmt: skip
     here = isinstance(error, MemoryError) or any(words in str(error) for words in said)
     return "this machine" if here else None
+
+
+@contextlib.contextmanager
+def memory_named(advice: str) -> Iterator[None]:
+    """Raise `UserError`, with what to do, where the block runs out of memory."""
+    try:
+        yield
+    except (MemoryError, OSError, RuntimeError) as error:
+        if where := out_of_memory(error):
+            raise UserError(f"{where} is out of memory: {advice}") from error
+        raise

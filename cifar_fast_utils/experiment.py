@@ -30,7 +30,7 @@ Work = list[tuple[Recipe, int]]
 Tick = Callable[[float], None]
 """Told of epochs done."""
 SET_ASIDE = 5_000
-"""How many."""
+"""How many training images `validation` tests on."""
 
 
 def validation(dataset: Dataset) -> Dataset:
@@ -88,8 +88,7 @@ class Job:
 
     def warm_up(self, recipe: Recipe) -> None:
         """A step or a few and a test of one batch, thrown away: so all is imported, and kernels are chosen."""
-        n = self.scale.train_images or len(self.dataset.train_labels)
-        short = replace(self, scale=replace(self.scale, epochs=None, train_images=n, test_images=BATCH))
+        short = replace(self, scale=replace(self.scale, epochs=None, test_images=BATCH))
         short(replace(with_epochs(recipe, recipe.epochs / 1000), name="warm-up"), 0)
 
     def setting(self) -> Setting:
@@ -182,13 +181,13 @@ def carry_out(plan: Plan, ledger: Path, dataset: Dataset, engine: Engine, progre
             else:
                 there, recipe, seed = setting_of(record), from_dict(record["recipe"]), record["seed"]
                 where = f"made elsewhere than planned, on {there.device} in {there.precision}"
-                if there != setting:  # by a node of a cluster whose nodes are not alike
-                    bar.write(where, file=sys.stderr)
                 if missing([(recipe, seed)], records, there):
                     append(ledger, record)
                     made += 1
                 else:
                     failed.append(f"{recipe.name}, seed {seed}: {where}, of which the folder holds it already")
+                if there != setting:  # by a node of a cluster whose nodes are not alike
+                    bar.write(where, file=sys.stderr)
             bar.set_description(f"{done}/{len(work)} runs")  # no trouble with the bar is to cost a run
     if failed:
         raise UserError(f"{len(failed)} of {len(work)} runs failed; the first was {failed[0]}")

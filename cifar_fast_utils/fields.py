@@ -127,7 +127,8 @@ class Recipe:
         )
         smallest = min(sides, default=32)
         min_side = min(smallest, self.test_side, self.tta_side or 32)
-        lean, most = self.network == "lean", 2 if self.network == "lean" else 0
+        lean = self.network == "lean"
+        most = 2 if lean else 0
         largest_cut = smallest - (self.augment_on == "host")  # torchvision's erases less than all or nothing
         for wrong, why in (
             *(

@@ -35,21 +35,17 @@ def describe() -> list[tuple[str, str]]:
 
     Where one cannot be told, why.
     """
-
-    def device() -> torch.device:
-        return choose_device("auto")
-
     return [
-        ("device", told(lambda: f"{device().type}: {device_name(device())}")),
+        ("device", told(lambda: f"{choose_device().type}: {device_name(choose_device())}")),
         *([("but", hint)] if (hint := unused_gpu()) else []),
         ("cores", f"{os.cpu_count()}, of which PyTorch uses {torch.get_num_threads()}"),
         ("instruction sets", ", ".join(sorted(instruction_sets())) or "not known to this PyTorch"),
-        ("precision", told(lambda: f"{choose_precision('auto', device())} (what auto takes)")),
-        ("scale", told(lambda: f"{choose_scale('auto', device()).name} (what auto takes)")),
+        ("precision", told(lambda: f"{choose_precision('auto', choose_device())} (what auto takes)")),
+        ("scale", told(lambda: f"{choose_scale('auto', choose_device()).name} (what auto takes)")),
         ("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         *((name, told(partial(version, name))) for name in PACKAGES),
         ("cifar-fast-utils", f"{__version__}, commit {current_commit() or 'unknown'}"),
-        ("cache", str(cache_folder())),
+        ("cache", told(lambda: str(cache_folder()))),
         *(("dataset", line) for line in found()),
     ]
 
@@ -60,7 +56,11 @@ def found() -> list[str]:
     if chosen := os.environ.get(DATA_VARIABLE):
         usable = chosen in KEYWORDS or os.path.isdir(os.path.expanduser(chosen))
         lines.append(f"{DATA_VARIABLE}: {chosen}" + ("" if usable else " (no such folder)"))
-    for file in sorted(cache_folder().glob("*.safetensors")):
+    try:
+        cached = sorted(cache_folder().glob("*.safetensors"))
+    except UserError:  # `describe` says why
+        cached = []
+    for file in cached:
         try:
             stated, (train, test) = header(file)
             lines.append(f"cached: {stated['name']}, {train:,} training and {test:,} test images ({file})")

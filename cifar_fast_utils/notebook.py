@@ -34,7 +34,7 @@ from .device import (
     keep_freed_memory,
     unused_gpu,
 )
-from .errors import UserError
+from .errors import UserError, memory_named
 from .experiment import Job
 from .files import stamp
 from .ledger import Damaged, Record, Setting, own_runs, read_folder
@@ -57,6 +57,7 @@ MIME = "application/vnd.cifar-fast+json"
 AFTER_A_RESET = (
     "Where a later cell finds a name not defined, the runtime was reset:\nrun all cells again, from here on."
 )
+LESS = f"shut down what else runs here, other notebooks too, or set {SCALE_VARIABLE}=small or {DEVICE_VARIABLE}=cpu"
 TOO_LONG = 10
 """Minutes that nobody should start without having been told."""
 
@@ -97,12 +98,15 @@ class Lesson:
                 f"the notebook with {SCALE_VARIABLE}=smoke, or `start(…, scale='smoke')`."
             )
         _warm_up(self, next(iter(recipes.values())))
-        runs = {
-            name: train(recipe, self.dataset, scale=self.scale, device=self.device.type, precision=self.precision,
-                        seed=seed, test_each_epoch=False)
-            for name, recipe in recipes.items()
-        }  # fmt: skip
-        display(Markdown(race_table(runs)))
+        runs: dict[str, Run] = {}
+        how: dict[str, Any] = {"scale": self.scale, "device": self.device.type, "precision": self.precision}
+        try:
+            for name, recipe in recipes.items():
+                with memory_named(LESS):
+                    runs[name] = train(recipe, self.dataset, **how, seed=seed, test_each_epoch=False)
+        finally:  # stopped on the way, it shows what is done
+            if runs:
+                display(Markdown(race_table(runs)))
         return runs
 
     def beside(self, run: Run) -> None:
@@ -130,17 +134,13 @@ def start(*names: str, scale: str | None = None) -> Lesson:
         bar.update()
         dataset = load("auto")
         bar.update()
-        lesson = Lesson(dataset, chosen, device, precision, measured_speed(chosen, device, precision))
+        with memory_named(LESS):
+            lesson = Lesson(dataset, chosen, device, precision, measured_speed(chosen, device, precision))
     minutes = lesson.minutes([lesson.recipe(name) for name in names])
     facts = {
-        "dataset": dataset.name,
-        "scale": chosen.name,
-        "device": device_name(device),
-        "precision": precision,
-        "torch": torch.__version__,
-        "commit": current_commit(),
-        "date": date.today().isoformat(),
-    }
+        "dataset": dataset.name, "scale": chosen.name, "device": device_name(device), "precision": precision,
+        "torch": torch.__version__, "commit": current_commit(), "date": date.today().isoformat(),
+    }  # fmt: skip
     lines = [
         str(facts["device"]),
         f"{precision}; PyTorch {torch.__version__}",
@@ -148,10 +148,10 @@ def start(*names: str, scale: str | None = None) -> Lesson:
         + (f"; about {max(minutes, 0.1):.2g} minutes of training" if names else ""),
         AFTER_A_RESET,
     ]
-    if hint := unused_gpu():
-        lines += textwrap.wrap(f"The GPU is not used: {hint}.", 90)
-    elif device.type == "cpu" and "google.colab" in sys.modules and not os.environ.get(DEVICE_VARIABLE):
+    if "google.colab" in sys.modules and not torch.cuda.is_available() and not os.environ.get(DEVICE_VARIABLE):
         lines.append("No GPU: Runtime → Change runtime type → T4 GPU, then run all cells again.")
+    elif hint := unused_gpu():
+        lines += textwrap.wrap(f"The GPU is not used: {hint}.", 90)
     display({"text/plain": "\n".join(lines), MIME: facts}, raw=True)
     return lesson
 
@@ -209,8 +209,8 @@ def evidence(*rungs: str, plan: str | None = None) -> None:
     """Show what the recorded runs say of these rungs: the tables of the plans that compare them, with verdicts.
 
     Each is a plan's table in one setting, cut to these rungs and what they are compared with. `plan="lengths"` asks for
-    the tables of that plan alone; without rungs, whole. Where a setting with more runs has been shown, one with single
-    runs is only named: they tell no difference.
+    the tables of that plan alone, `plan="ladder*"` of all so called; without rungs, whole. Where a setting with more
+    runs has been shown, one with single runs is only named: they tell no difference.
     """
     shown = False
     records = recorded()
@@ -222,7 +222,7 @@ def evidence(*rungs: str, plan: str | None = None) -> None:
         for setting, table in plan_tables(found, records, own):
             recorded_rows = [k for k, row in enumerate(table) if row.rung]
             wanted = [k for k in recorded_rows if not rungs or table[k].recipe.name.split("@")[0] in rungs]
-            others = {max(k - 1, 0) if found.compare == "before" else 0 for k in wanted} & {*recorded_rows} - {*wanted}
+            others = {j for j in recorded_rows if any(table[j].rung is table[k].other for k in wanted)} - {*wanted}
             if wanted and tabled and all(rung.n < 2 for k in wanted if (rung := table[k].rung)):
                 single.append(f"{setting.device}, {setting.precision}")
             elif wanted:

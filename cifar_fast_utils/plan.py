@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from .errors import UserError
 from .ledger import Record, Setting, setting_of
 from .recipe import Recipe, from_dict, get, is_another, with_epochs
-from .schema import Name, is_name
+from .schema import Name, in_a_line, is_name
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -122,12 +122,6 @@ class Plan(BaseModel):
 def untested(recipe: Recipe) -> Recipe:
     """The recipe without TTA, which trains the same network."""
     return replace(recipe, tta=False, tta_shift=0, tta_side=0)
-
-
-def in_a_line(error: ValidationError) -> str:
-    """Where the first thing is wrong, and what."""
-    first = error.errors()[0]
-    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
 
 
 def read_plan(path: Path) -> Plan:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from .evidence import Rung, by_setting, of_device, rungs, when
+from .files import whole
 from .ledger import Record, Setting
 from .optimiser import rate_at
 from .plan import VALIDATION
@@ -43,6 +46,14 @@ def training_curves(run: Run) -> Figure:
         fontsize="medium",
     )
     return figure
+
+
+def write_curves(run: Run, path: Path) -> None:
+    """`training_curves` in the format of the file's ending. Raises `UserError` where the file cannot be written."""
+    drawn = io.BytesIO()
+    training_curves(run).savefig(drawn, format=path.suffix[1:], dpi=150)
+    with whole(path) as temporary:
+        temporary.write_bytes(drawn.getvalue())
 
 
 def subtitle(setting: Setting, shown: Sequence[Rung]) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
+import json
 import subprocess
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from . import __version__
-from .files import write_json
 from .run import Run
 
 
@@ -20,7 +21,7 @@ def to_record(run: Run, commit: str | None) -> dict[str, Any]:
     Accuracies are fractions of 1 on the test images, `tta_accuracy` null without TTA; `cross_entropy` is that of the
     tested answers, in nats, at the temperature that suits them best; `seconds` holds the clocks `train`, `train_eval`
     and `cold`; `flops` are counted, forward and backward, over all training steps; `epochs` and `recipe` are as
-    trained; `commit` is null outside a git checkout of the package.
+    trained; `commit` is null where it cannot be told.
     """
     return {
         "recipe": run.recipe.to_dict(),
@@ -49,7 +50,8 @@ def to_record(run: Run, commit: str | None) -> dict[str, Any]:
 def current_commit() -> str | None:
     """The git commit of the checkout that the package runs from, `+` appended if the package has changed since.
 
-    None outside a checkout. Asked once: what a process has imported does not change with the files.
+    Outside a checkout that which pip installed it from, else None. Asked once: what a process has imported does not
+    change with the files.
     """
 
     def git(*arguments: str) -> str:
@@ -60,9 +62,16 @@ def current_commit() -> str | None:
         git("ls-files", "--error-unmatch", __file__)  # fails where it is installed below another project's checkout
         return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.CalledProcessError):
+        return _installed_commit()
+
+
+def _installed_commit() -> str | None:
+    """What pip has noted of the package where it came by `git+https`, as in Colab. Source: PEP 610."""
+    try:
+        package = distribution("cifar-fast-utils")
+        origin = json.loads(package.read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
         return None
-
-
-def write_record(run: Run, commit: str | None, path: Path) -> None:
-    """Write the run's record, whole or not at all. Raises `UserError` where the file cannot be written."""
-    write_json(path, to_record(run, commit))
+    here = Path(str(package.locate_file("cifar_fast_utils/record.py"))) == Path(__file__)
+    commit = origin.get("vcs_info", {}).get("commit_id", "")[:12]
+    return commit if here and commit else None

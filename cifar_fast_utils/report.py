@@ -86,7 +86,7 @@ def plan_table(plan: Plan, rows: Sequence[Row], own: bool = True) -> str:
     return markdown(head, lines)
 
 
-def told(plan: Plan, setting: Setting, rows: Sequence[Row], own: bool = True) -> list[str]:
+def told(plan: Plan, setting: Setting, rows: Sequence[Row], own: bool) -> list[str]:
     """Rows as paragraphs: where they come from, the table, what it comes to; `own`: they were made for this plan."""
     said = caption(setting, [row.rung for row in rows if row.rung]) + " Made for other plans." * (not own)
     return [part for part in (said, plan_table(plan, rows, own), findings(rows)) if part]
@@ -162,7 +162,8 @@ records tell, they had the GPU, or a core for each of their threads, to themselv
 knows. Runs with fewer threads than their machine has cores mostly had a neighbour on the others: compare their FLOPs,
 not their seconds. Under *cold s* the warm-up step is on the clock too; but a plan makes a run to warm up before its
 first, so these are not the first of their process. Where a recipe's accuracy is read from runs that were tested with
-TTA as well, only *train s* is its own.
+TTA as well, only *train s* is its own. The package may have become faster between two tables, so seconds are for
+comparing within one.
 
 Where runs were made for its plan, a table counts these, and of others' runs the seeds that the plan asks for. One whose
 runs were all *made for other plans* answers its question only as far as those runs happen to, and is left out of *In

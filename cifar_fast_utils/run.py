@@ -88,6 +88,6 @@ def summary(run: Run) -> str:
         "seconds": f"{seconds['train']:.1f} training, {seconds['train_eval']:.1f} with the final test, "
         f"{seconds['cold']:.1f} with the warm-up",
         "computed": f"{run.flops / 1e15:.4g} PFLOP in training, {run.flops / 1e9 / seconds['train']:,.0f} GFLOP/s",
-        "machine": f"{run.device}, {run.threads} threads, {run.precision}",
+        "machine": f"{run.device}, {run.threads} thread{'s' * (run.threads > 1)}, {run.precision}",
     }
     return "\n" + "\n".join(f"  {key:22} {value}" for key, value in lines.items() if value is not None)

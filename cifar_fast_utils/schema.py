@@ -105,16 +105,20 @@ def is_name(name: str) -> bool:
     return name.isprintable() and re.match(NAME, name) is not None
 
 
+def in_a_line(error: ValidationError) -> str:
+    """Where the first thing is wrong, what, and how many more are: on one line, whatever a key or a name holds."""
+    first, *others = error.errors()
+    where = ".".join(map(str, first["loc"])) or "record"
+    more = f" (and {len(others)} more)" if others else ""
+    return " ".join(f"{where}: {first['msg'].removeprefix('Value error, ')}{more}".split())
+
+
 def validate(content: object) -> None:
     """Raise `UserError`, in one line that says where, unless `content` is a record."""
     try:
         Record.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "record"
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        why = " ".join(first["msg"].removeprefix("Value error, ").split())  # a name in it may hold a new line
-        raise UserError(f"{where}: {why}{more}") from None
+        raise UserError(in_a_line(error)) from None
 
 
 def as_json() -> str:

@@ -66,7 +66,7 @@ def shares_of(
     network = build_network(recipe, width, precision, filters).to(device)
     optimiser, average = build_optimiser(network, recipe, dtype=dtype), build_average(network, recipe)
     set_rate(optimiser, RATE)
-    seconds: dict[str, list[float]] = {phase: [] for phase in PHASES}
+    seconds: dict[str, list[float]] = {phase: [] for phase in PHASES[:-1]}  # the evaluation comes once, at the end
     epoch = itertools.chain.from_iterable(next_epoch() for _ in itertools.count())
     for _ in range(steps + 1):
         wait, (batch, target) = timed(lambda: next(epoch))
@@ -76,9 +76,9 @@ def shares_of(
         optimiser.zero_grad()
         if average is not None:
             step += timed(lambda: average.update_parameters(network))[0] / recipe.ema_every
-        for phase, spent in zip(PHASES, (wait, forward, backward, step), strict=False):
+        for phase, spent in zip(seconds, (wait, forward, backward, step), strict=True):
             seconds[phase].append(spent)
-    per_step = {phase: statistics.median(spent[1:]) for phase, spent in seconds.items() if spent}
+    per_step = {phase: statistics.median(spent[1:]) for phase, spent in seconds.items()}
     if recipe.augment_on == "host":
         per_step["data"] = statistics.mean(seconds["data"][1:])
     else:
@@ -134,5 +134,6 @@ def shares_table(figures: dict[str, Any]) -> str:
         shares = [f"{100 * found[phase] / run:.1f}" for phase in PHASES]
         lines.append([f"`{name}`", *shares, f"{run:.0f}", f"{found['flops_per_image'] / 1e6:.1f}"])
     where = f"{figures['dataset']}; {figures['scale']} scale; {figures['device']}, {figures['precision']}"
-    how = f"{figures['threads']} threads, medians of {figures['steps']} steps, {figures['started'][:10]}."
+    threads = figures["threads"]
+    how = f"{threads} thread{'s' * (threads > 1)}, medians of {figures['steps']} steps, {figures['started'][:10]}."
     return f"{where}; {how}\n\n{markdown(head, lines)}"

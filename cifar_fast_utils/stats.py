@@ -69,8 +69,8 @@ class Difference:
 def difference(new: Sequence[float], old: Sequence[float]) -> Difference:
     """Compare two independent samples by Welch's test.
 
-    With fewer than two values on a side, or two on each without any spread, p is 1 and the interval infinite. Raises
-    `ValueError` if a side is empty.
+    With fewer than two values on a side, or two on the smaller and no spread on either, p is 1 and the interval
+    infinite. Raises `ValueError` if a side is empty.
     """
     mean = interval(new).mean - interval(old).mean
     n = min(len(new), len(old))
@@ -125,8 +125,8 @@ def p_not_below(new: Sequence[float], old: Sequence[float], worth: float) -> flo
     return found.p / 2 if found.mean > 0 else 1 - found.p / 2
 
 
-def runs_needed(size: float, sd: float, power: float = POWER, level: float = LEVEL, paired: bool = False) -> int:
-    """How many runs on each side show a difference of this size, two-sided at this level, with this power.
+def runs_needed(size: float, sd: float, level: float = LEVEL, paired: bool = False) -> int:
+    """How many runs on each side show a difference of this size, two-sided at this level, 4 times in 5.
 
     Both sides spread alike; `paired`: the test is of pairs, and `sd` is that of their differences over √2. The power is
     that of the t-test, by the noncentral t. Raises `ValueError` if `size` ≤ 0.
@@ -137,10 +137,10 @@ def runs_needed(size: float, sd: float, power: float = POWER, level: float = LEV
     def reaches(n: int) -> bool:
         freedom, shift = (n - 1) * (1 if paired else 2), size / sd * math.sqrt(n / 2)
         edge = stats.t.ppf(1 - level / 2, freedom)
-        return bool(stats.nct.sf(edge, freedom, shift) + stats.nct.cdf(-edge, freedom, shift) >= power)
+        return bool(stats.nct.sf(edge, freedom, shift) + stats.nct.cdf(-edge, freedom, shift) >= POWER)
 
     sd = max(sd, size / 30)  # where there is next to no spread the noncentral t fails
-    z = float(stats.norm.ppf(1 - level / 2) + stats.norm.ppf(power))
+    z = float(stats.norm.ppf(1 - level / 2) + stats.norm.ppf(POWER))
     n = max(2, math.floor(2 * (z * sd / size) ** 2))  # the normal's answer is never too large, and off by a few
     while not reaches(n):
         n += 1

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from .augment import SIZE, normalise, shrink
+from .augment import SIZE
 from .errors import UserError
 from .evaluate import answers
 from .files import whole
@@ -19,6 +19,7 @@ from .network import new_network
 from .recipe import Recipe, from_dict
 from .run import Run
 from .sources import as_rgb
+from .train import test_view
 
 
 def save_network(run: Run, width: int, classes: tuple[str, ...], path: Path) -> None:
@@ -81,10 +82,7 @@ def read_picture(path: Path) -> Tensor:
 
 def predict(network: nn.Module, pictures: Tensor, recipe: Recipe) -> Tensor:
     """The probabilities (n, 10) that a network gives to uint8 images (n, 32, 32, 3), seen as in its test."""
-
-    def view(side: int) -> Tensor:
-        return normalise(shrink(pictures, side)).permute(0, 3, 1, 2)
-
-    smaller = view(recipe.tta_side) if recipe.tta_side else None
-    logits, views = answers(network, view(recipe.test_side), recipe.tta, recipe.tta_shift, smaller)
+    smaller = test_view(pictures, recipe.tta_side, torch.float32) if recipe.tta_side else None
+    seen = test_view(pictures, recipe.test_side, torch.float32)
+    logits, views = answers(network, seen, recipe.tta, recipe.tta_shift, smaller)
     return (logits if views is None else views).softmax(1)

@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -163,3 +164,9 @@ def test_the_seed_decides() -> None:
 def test_a_batch_larger_than_the_data_is_refused() -> None:
     with pytest.raises(UserError, match="larger than the data: 100 training images"):
         next(augment.batches(torch.zeros(100, 40, 40, 3), torch.zeros(100), RECIPE, generator()))
+
+
+def test_boxes_lie_within_smaller_images() -> None:
+    generator = torch.Generator().manual_seed(0)
+    choices = augment.draw(replace(RECIPES["gpu_data"], cutout=5), 300, generator, side=16)
+    assert {corner for _, corner in choices.cutout} == set(itertools.product(range(12), repeat=2))

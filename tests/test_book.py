@@ -17,12 +17,13 @@ import execute
 import nbformat
 import pages
 import pytest
+from records import record
 
 from cifar_fast_utils.article import ARTICLE
 from cifar_fast_utils.device import cores_of
 from cifar_fast_utils.evidence import by_setting, rung
 from cifar_fast_utils.ledger import read, setting_of
-from cifar_fast_utils.plan import read_plan
+from cifar_fast_utils.plan import Plan, Try, read_plan
 from cifar_fast_utils.recipe import get
 from cifar_fast_utils.report import signed
 from cifar_fast_utils.stats import difference
@@ -148,6 +149,44 @@ def test_every_notebook_of_the_book_is_there() -> None:
 def test_the_generated_pages_are_up_to_date() -> None:
     for name, text in pages.pages().items():
         assert (ROOT / "book" / name).read_text(encoding="utf-8") == text, f"{name}: run `make pages`"
+
+
+def test_the_leaderboard_ranks_whole_recipes_of_the_evidence_by_their_mean() -> None:
+    means = (("celu", 0.86), ("final", 0.865), ("final@half", 0.9))
+    made = [record(name, seed, mean) for name, mean in means for seed in range(2)]
+    made.append(record("muon", 0, 0.95, dataset="noise-validation"))
+    measured = pages.leaderboard(made).split("## Measured here")[1]
+    assert re.findall(r"^\| `(\S+)` ", measured, re.MULTILINE) == ["final", "celu"]
+
+
+def test_the_leaderboard_says_what_it_lacks_as_long_as_it_does() -> None:
+    lacking = "Of CIFAR-10 itself there are no recorded runs yet"
+    assert lacking in pages.leaderboard([record()])
+    assert lacking not in pages.leaderboard([record(), record(dataset="cifar10")])
+
+
+def test_a_search_tells_of_each_try_how_far_it_came_from_its_base() -> None:
+    changes = (("one", "celu", "cutout", 3), ("two", "one", "pad", 2), ("never", "one", "pad", 1))
+    tries = [Try(name=name, base=base, change={field: to}, why="?") for name, base, field, to in changes]
+    plan = Plan(question="Which?", dataset="noise-validation", scale="small", seeds=2, tries=tries)
+    assert pages.search(plan, []) == ["## Which?", "No runs yet."]
+    one, two, _ = plan.recipes()
+    made = [record(one, s, 0.8 + 0.002 * s, dataset=plan.dataset, cross_entropy=0.5 + s) for s in range(2)]
+    made += [record(two, 0, 0.83, dataset=plan.dataset, cross_entropy=0.4), record(two, 1, 0.832, dataset=plan.dataset)]
+    lines = pages.search(plan, made)[2].splitlines()[2:]
+    first, second = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    assert first == ["`one`", "`celu`", "cutout 3", "?", "2", "80.10", "", "1.0000", "", "0.0", "10"]
+    assert second[5] == "83.10"
+    assert second[6].startswith("+3.00 (")
+    assert second[7] == ""  # a loss of one run of two is none
+
+
+def test_only_bars_are_left_out_of_what_went_to_stderr() -> None:
+    bar = "\r 50%|#####     |\r          \r"
+    assert execute.without_bars(f"{bar}x.py:1: UserWarning: wrong\n  warnings.warn(\n{bar}") == (
+        "x.py:1: UserWarning: wrong\n  warnings.warn(\n"
+    )
+    assert execute.without_bars("\r100%|##########|\na word\n") == "a word\n"
 
 
 def test_all_that_was_tried_is_told() -> None:

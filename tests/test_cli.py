@@ -16,8 +16,9 @@ import pytest
 import torch
 from PIL import Image
 
-from cifar_fast_utils import bench, cli, data, device, loop, report, shares, train
-from cifar_fast_utils.recipe import LADDER, MODERN, RECIPES, from_dict
+from cifar_fast_utils import bench, cli, data, device, files, loop, report, shares, train
+from cifar_fast_utils.network import count_flops, run_flops
+from cifar_fast_utils.recipe import LADDER, MODERN, RECIPES, from_dict, get
 from cifar_fast_utils.schema import validate
 from cifar_fast_utils.shares import read_shares, shares_table
 from cifar_fast_utils.weights import load_network, predict, read_picture
@@ -65,6 +66,20 @@ def test_without_a_folder_the_report_is_the_books(
     for options, target in (([], 0.94), (["--target", "0.85"], 0.85)):
         assert cli.main(["report", *options]) == 0
         assert capsys.readouterr().out == f"True {target}\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell")
+@pytest.mark.parametrize(("command", "code"), [("--help", 0), ("recipes nothing", 2), ("recipes", 0)])
+def test_a_reader_that_has_gone_changes_no_exit_code(command: str, code: int) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    told = [sys.executable, "-m", "cifar_fast_utils", *command.split()]
+    done = subprocess.run(told, stdout=write, stderr=subprocess.PIPE, text=True, env=environment)
+    os.close(write)
+    assert done.returncode == code
+    assert "Exception" not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux")
@@ -116,7 +131,24 @@ def test_train_writes_record_weights_and_plot_and_predict_reads_them(
     assert lines[0] == f"{tmp_path / 'a.png'}: {best}"
 
 
-def test_train_does_as_it_is_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_cannot_be_written_keeps_none_of_the_others(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "check_writable", lambda path: None)  # it was writable before the training
+    (tmp_path / "run.json").mkdir()
+    names = [f"--{kind}={tmp_path / name}" for kind, name in (("json", "run.json"), ("save", "w.safetensors"))]
+    assert "run.json: it is a folder" in refused(
+        capsys, *TRAIN, "--data", folder, *names, "--plot", tmp_path / "curves.svg"
+    )
+    assert load_network(tmp_path / "w.safetensors")
+    assert (tmp_path / "curves.svg").stat().st_size > 0
+
+
+def test_train_does_as_it_is_told(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "precisions", lambda on: ["bfloat16", "float32"])  # so that auto is another
+    monkeypatch.setattr(device, "bfloat16_pays", lambda: True)
     told = [
         "--seed",
         "3",
@@ -124,6 +156,8 @@ def test_train_does_as_it_is_told(folder: Path, tmp_path: Path, capsys: pytest.C
         "1",
         "--batch-size",
         "256",
+        "--epochs",
+        "1.5",
         "--precision",
         "float32",
         "--test-at-end",
@@ -134,6 +168,7 @@ def test_train_does_as_it_is_told(folder: Path, tmp_path: Path, capsys: pytest.C
     assert "final@batch256" in capsys.readouterr().out
     record = json.loads((tmp_path / "run.json").read_text())
     assert (record["seed"], record["threads"], record["recipe"]["batch_size"]) == (3, 1, 256)
+    assert (record["epochs"], record["recipe"]["name"]) == (1.5, "final@batch256@1.5")
     assert record["precision"] == "float32"
     assert [row["test_accuracy"] for row in record["history"]] == [None, record["accuracy"]]
 
@@ -152,7 +187,10 @@ def test_shares_prints_and_writes(
 def test_bench_measures_what_the_readme_gives(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    took = {"ours": 2.0, "plain norm": 1.0, "port": 8.0, "in groups": 1.0, "DataLoader": 5.0}
+    took = {
+        "ours": 2.0, "plain norm": 1.0, "port": 8.0, "port, memory kept": 4.0, "in groups": 1.0, "DataLoader": 5.0,
+        f"Muon in {torch.bfloat16}": 3.0,
+    }  # fmt: skip
     monkeypatch.setattr(bench, "median_seconds", lambda sides, repeats: {side: took.get(side, 2.0) for side in sides})
     monkeypatch.setattr(bench, "IMAGES", 2048)
     assert cli.main(["bench", "--json", str(tmp_path / "bench.json")]) == 0
@@ -163,10 +201,20 @@ def test_bench_measures_what_the_readme_gives(
     assert figures["augment_speedup"] == pytest.approx(5)  # preparing takes its side's seconds here, too
     assert figures["train_images_per_second"] == 256
     assert figures["matmul_gflops"] == pytest.approx(4096**3 / 1e9)
+    assert figures["muon_bfloat16_cost"] == 1.5
+    assert figures["port_kept_images_per_second"] == 128
+    assert figures["train_gflops"] == pytest.approx(count_flops(get("final"), 64) / 1e9 / 2)
+    assert figures["fast_gflops"] == pytest.approx(run_flops(get("fast"), 64, 4) / (26 * 2.0) / 1e9)  # 6.5 × 4 steps
     assert figures["matmul_share"] == pytest.approx(figures["train_gflops"] / figures["matmul_gflops"])
     said = capsys.readouterr().out
     assert "medians of 5, sides in turns" in said
     assert "--repeats: must be a whole number of at least 5, not 4" in refused(capsys, "bench", "--repeats", "4")
+
+
+def test_both_augmentations_make_the_same_batches() -> None:
+    images, labels = torch.zeros(1100, 32, 32, 3, dtype=torch.uint8), torch.zeros(1100, dtype=torch.int64)
+    sides: dict[str, Callable[[], Any]] = dict(bench.augmentations(images, labels, torch.float32))
+    assert {name: len(run()) for name, run in sides.items()} == {"in groups": 2, "DataLoader": 2}
 
 
 def test_a_median_is_of_turns_and_without_the_first(monkeypatch: pytest.MonkeyPatch) -> None:

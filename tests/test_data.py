@@ -96,6 +96,14 @@ def test_digest_is_of_the_contents(seed: int, which: int) -> None:
     assert one.digest == again.digest != other.digest
 
 
+def test_the_digest_and_the_order_are_those_that_were_recorded() -> None:
+    """By them recorded runs are told to be on the same images: with others none would be comparable any more."""
+    (a, b), (c, d) = ((torch.full((1, 32, 32, 3), n, dtype=torch.uint8), torch.tensor([n + 1])) for n in (1, 3))
+    assert make_dataset("x", CIFAR10_CLASSES, a, b, c, d).digest == "b790cfdc0565a0f5"
+    images = torch.arange(8, dtype=torch.uint8)[:, None, None, None].repeat(1, 32, 32, 3)
+    assert sources.one_order((images, torch.arange(8)) * 2)[1].tolist() == [7, 1, 3, 6, 5, 0, 2, 4]
+
+
 def test_digest_counts_what_belongs_to_which_split() -> None:
     images, labels = torch.zeros(5, 32, 32, 3, dtype=torch.uint8), torch.zeros(5, dtype=torch.int64)
     digests = {make_dataset("a", ("x",), images[:n], labels[:n], images[n:], labels[n:]).digest for n in range(1, 5)}

@@ -166,6 +166,10 @@ def test_a_gpu_that_cannot_be_used_is_noticed(
         with pytest.raises(UserError, match=r"this machine has no 'cuda' device .*: there is a driver for a GPU"):
             d.choose_device("cuda")
     assert d.unused_gpu("cpu") == ""
+    for name, value in (("CUDA_VISIBLE_DEVICES", ""), ("CUDA_VISIBLE_DEVICES", "-1"), ("CIFAR_FAST_DEVICE", "cpu")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            assert d.unused_gpu() == ""
 
 
 def test_a_gpu_that_pytorch_has_no_kernels_for_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,6 +197,12 @@ def test_a_gpu_that_pytorch_has_no_kernels_for_is_left_alone(monkeypatch: pytest
         assert d.choose_device("auto").type == "cuda"
     finally:
         d.gpu_fault.cache_clear()
+
+
+def test_pytorch_is_asked_what_the_processor_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"avx2": True, "sse2": True, "avx512_bf16": False, "amx_bf16": False, "architecture": "x86_64"}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: said, raising=False)
+    assert d.instruction_sets() == {"avx2"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux says of the processor")

@@ -12,7 +12,7 @@ from cifar_fast_utils.layers import Conv, GhostBatchNorm
 @given(st.sampled_from([1, 2, 4, 8]), st.integers(1, 4), st.integers(1, 9), st.integers(1, 5), st.booleans())
 def test_each_group_is_pytorchs_batch_norm_of_it(groups: int, each: int, c: int, side: int, last: bool) -> None:
     torch.manual_seed(groups + 10 * each + 100 * c)
-    norm = GhostBatchNorm(c, groups)
+    norm = GhostBatchNorm(c, groups, momentum=0.4)
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
     x = torch.randn(groups * each, c, side + 1, side + 1) * 3 + 1
@@ -27,8 +27,8 @@ def test_each_group_is_pytorchs_batch_norm_of_it(groups: int, each: int, c: int,
         torch.testing.assert_close(out, plain(part), rtol=1e-5, atol=1e-5)
         means.append(part.mean((0, 2, 3)))
         variances.append(part.transpose(0, 1).flatten(1).var(1, correction=1))
-    torch.testing.assert_close(norm.running_mean, 0.1 * torch.stack(means).mean(0), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * torch.stack(variances).mean(0), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(norm.running_mean, 0.4 * torch.stack(means).mean(0), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(norm.running_var, 0.6 + 0.4 * torch.stack(variances).mean(0), rtol=1e-4, atol=1e-5)
 
 
 @settings(deadline=None, max_examples=25)

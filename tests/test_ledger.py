@@ -30,6 +30,23 @@ def seeds(path: Path) -> list[int]:
     return [found["seed"] for found in read([path])[0]]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a folder cannot be synced there")
+def test_what_is_appended_is_synced_with_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[bool, int]] = []
+    real = os.fsync
+
+    def noting(handle: int) -> None:
+        found = os.fstat(handle)
+        synced.append((stat.S_ISDIR(found.st_mode), found.st_size))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    append(tmp_path / "runs.jsonl", record())
+    assert synced[0] == (False, (tmp_path / "runs.jsonl").stat().st_size)
+    append(tmp_path / "runs.jsonl", record())
+    assert [folder for folder, _ in synced] == [False, True, False]
+
+
 def test_what_is_appended_is_read(tmp_path: Path) -> None:
     path = tmp_path / "runs.jsonl"
     written = [record(name, seed, 0.1 * seed) for seed, name in enumerate(["baseline", "final@half", "tta"])]

@@ -12,11 +12,12 @@ from records import record
 from cifar_fast_utils import experiment, notebook
 from cifar_fast_utils.data import Dataset
 from cifar_fast_utils.device import SCALES, Scale
+from cifar_fast_utils.errors import UserError
 from cifar_fast_utils.ledger import append
 from cifar_fast_utils.notebook import Lesson
-from cifar_fast_utils.recipe import Recipe, get
+from cifar_fast_utils.recipe import Recipe, get, with_epochs
 from cifar_fast_utils.run import Run
-from cifar_fast_utils.train import train
+from cifar_fast_utils.train import count_flops, train
 
 NARROW = Scale("narrow", 4, train_images=1024, test_images=100, epochs=1)
 
@@ -47,8 +48,6 @@ def test_a_lesson_on_a_cpu_is_short_unless_asked_for_the_articles_length(tiny: D
 
 
 def test_minutes_are_flops_over_the_measured_speed(tiny: Dataset) -> None:
-    from cifar_fast_utils.train import count_flops
-
     recipe = get("final@2")
     expected = count_flops(recipe, 16) * 2 * (1100 // 512) / 1e9 / 60
     assert lesson(tiny, SCALES["small"], 1e9).minutes([recipe]) == pytest.approx(expected)
@@ -95,7 +94,62 @@ def test_without_a_gpu_colab_is_told_how_to_get_one(
     assert shown[-1].endswith("No GPU: Runtime → Change runtime type → T4 GPU, then run all cells again.")
     monkeypatch.setattr(notebook, "unused_gpu", lambda: "its driver is too old")
     notebook.start()
+    assert shown[-1].endswith("then run all cells again.")  # Colab's drivers are none of its users' business
+    monkeypatch.delitem(sys.modules, "google.colab")
+    notebook.start()
     assert shown[-1].endswith("The GPU is not used: its driver is too old.")
+
+
+def test_a_race_has_the_length_and_the_seed_it_is_told(
+    tiny: Dataset, shown: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[float, int]] = []
+
+    def spy(recipe: Recipe, dataset: Dataset, **settings: Any) -> Run:
+        asked.append((recipe.epochs, settings["seed"]))
+        return train(with_epochs(recipe, 1), dataset, scale=NARROW, device="cpu", progress=False)
+
+    monkeypatch.setattr(notebook, "train", spy)
+    monkeypatch.setattr(notebook, "_warm_up", lambda *_: None)
+    lesson(tiny, SCALES["small"]).race("celu", seed=3, article=True)
+    assert asked == [(20, 3)]
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"), [(KeyboardInterrupt(), KeyboardInterrupt), (MemoryError(), UserError), (KeyError(), KeyError)]
+)
+def test_a_race_that_is_stopped_shows_what_is_done(
+    error: BaseException, raised: type[BaseException], tiny: Dataset, shown: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spy(recipe: Recipe, dataset: Dataset, **settings: Any) -> Run:
+        if recipe.name.startswith("tta"):
+            raise error
+        return train(recipe, dataset, **settings, progress=False)
+
+    monkeypatch.setattr(notebook, "train", spy)
+    with pytest.raises(raised, match="is out of memory: shut down" if raised is UserError else None):
+        lesson(tiny).race("celu", "tta")
+    assert "`celu@1`" in shown[0]
+    assert "tta" not in shown[0]
+
+
+def test_the_speed_is_the_best_of_three_after_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    spans = iter([1.0, 9.0, 2.0, 4.0])
+
+    class Taking:
+        def __init__(self, device: torch.device) -> None:
+            self.seconds = 0.0
+
+        def __enter__(self) -> "Taking":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.seconds += next(spans)
+
+    monkeypatch.setattr(notebook, "Clock", Taking)
+    monkeypatch.setattr(notebook, "a_step", lambda *_: lambda: None)
+    speed = notebook.measured_speed(NARROW, torch.device("cpu"), "float32")
+    assert speed == count_flops(get("final"), 4) / 2
 
 
 def test_a_race_that_takes_long_says_so_first(
@@ -115,6 +169,8 @@ def test_start_says_where_it_is_and_leaves_its_provenance(
     assert notebook.start().scale.name in ("small", "full")
     shown.clear()
     monkeypatch.setenv(notebook.SCALE_VARIABLE, "smoke")
+    assert notebook.start(scale="small").scale.name == "small"
+    shown.clear()
     long = "13th Gen Intel(R) Core(TM) i9-13900KF with Turbo (family 6, model 183, AVX2), 24 cores"
     monkeypatch.setattr(notebook, "device_name", lambda device: long)
     found = notebook.start("final")

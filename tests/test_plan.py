@@ -59,6 +59,7 @@ def test_what_any_record_of_the_setting_holds_is_not_missing() -> None:
         (TOML.replace("3", "0"), "seeds: Input should be greater than or equal to 1"),
         (TOML.replace("3", "1000000000"), "seeds: Input should be less than or equal to 100000"),
         (TOML.replace("celu", "selu"), "plan.toml is no plan: no recipe is called 'selu': did you mean celu"),
+        (TOML + '"a\\nb" = 1\n', "plan.toml is no plan: a b: Extra inputs are not permitted"),
         (TOML.replace("half", "much"), "no recipe is called 'final@much'"),
         (TOML.replace("half", "-1"), "epochs must be more than 0"),
         (TOML.replace("final@half", "celu"), "'celu' stands in it 2 times"),

@@ -2,6 +2,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,10 +17,8 @@ def a_run() -> Run:
     )
 
 
-def test_a_record_holds_the_recipe_and_survives_json(tmp_path: Path) -> None:
-    record.write_record(a_run(), "abc", tmp_path / "run.json")
-    read = json.loads((tmp_path / "run.json").read_text())
-    assert read == json.loads(json.dumps(record.to_record(a_run(), "abc")))
+def test_a_record_holds_the_recipe_and_survives_json() -> None:
+    read = json.loads(json.dumps(record.to_record(a_run(), "abc")))
     assert from_dict(read["recipe"]) == RECIPES["final"]
     assert read["recipe"]["digest"] == RECIPES["final"].digest
     assert (read["commit"], read["seed"], read["epochs"], read["accuracy"]) == ("abc", 7, 10, None)
@@ -52,3 +51,19 @@ def test_the_commit_is_that_of_the_code_that_was_imported(monkeypatch: pytest.Mo
     before = record.current_commit()
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("asked again"))
     assert record.current_commit() == before
+
+
+def test_installed_by_git_the_commit_is_the_one_that_pip_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = tmp_path / "cifar_fast_utils" / "record.py"
+    monkeypatch.setattr(record, "__file__", str(module))
+    commit = record.current_commit.__wrapped__
+    noted = json.dumps({"url": "https://x", "vcs_info": {"vcs": "git", "commit_id": "0123456789abcdef"}})
+    for folder, text, expected in (
+        (tmp_path, noted, "0123456789ab"),
+        (tmp_path / "elsewhere", noted, None),  # another copy than the one that runs
+        (tmp_path, json.dumps({"url": "file:///x", "dir_info": {}}), None),
+        (tmp_path, None, None),
+    ):
+        said = SimpleNamespace(read_text=lambda _, text=text: text, locate_file=folder.joinpath)
+        monkeypatch.setattr(record, "distribution", lambda _, said=said: said)
+        assert commit() == expected

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
+from matplotlib.text import Annotation
 from records import record
 
 from cifar_fast_utils import cli, plots
@@ -20,7 +21,7 @@ from cifar_fast_utils.lengths import at_target, family, lengths
 from cifar_fast_utils.plan import Plan
 from cifar_fast_utils.recipe import get, with_epochs
 from cifar_fast_utils.report import caption, findings, plan_table, report
-from cifar_fast_utils.run import Run
+from cifar_fast_utils.run import Run, summary, table_row
 from cifar_fast_utils.stats import holm
 from cifar_fast_utils.tables import markdown
 from cifar_fast_utils.train import recipe_at
@@ -435,10 +436,26 @@ def test_the_rate_is_drawn_to_the_end() -> None:
     run = Run(
         with_epochs(get("whitening"), 29), "small", "noise", "0123", 7, "float32", "a machine", 2, "2026-01-01", 10
     )
-    run.history = [{"epoch": 29.0, "train_accuracy": 0.5, "test_accuracy": 0.5}]
+    run.history = [{"epoch": 29.0, "train_accuracy": 0.5, "test_accuracy": 0.6}]
     run.seconds = {"train": 1.0}
-    (rate,) = plots.training_curves(run).axes[1].lines
+    curves, (rate,) = (panel.lines for panel in plots.training_curves(run).axes)
+    found = {str(line.get_label()): list(np.asarray(line.get_ydata())) for line in curves}
+    assert found == {"training, augmented images": [0.5], "test": [0.6]}
     assert np.asarray(rate.get_xydata()) == pytest.approx(np.array([[0, 0], [5.8, 1], [29, 0]]), abs=1e-9)
+
+
+def test_what_is_printed_of_a_run() -> None:
+    row = {"epoch": 2.0, "rate": 0.1, "train_loss": 1.5, "train_accuracy": 0.25, "test_accuracy": 0.75, "seconds": 9.0}
+    assert table_row(row).split() == ["2", "0.1000", "1.5000", "25.00%", "75.00%", "9.0"]
+    for name, views in (("final", 2), ("airbench94", 6), ("small_fast_60_ahead", 8)):
+        run = Run(get(name), "small", "noise", "0123", 0, "float32", "a machine", 1, "2026-01-01", 2 * 10**13)
+        run.accuracy, run.tta_accuracy = 0.5, 0.6
+        run.seconds = {"train": 10.0, "train_eval": 12.0, "cold": 15.0}
+        said = summary(run)
+        assert f"60.00% on noise, {views} views" in said
+        assert "10.0 training, 12.0 with the final test, 15.0 with the warm-up" in said
+        assert "0.02 PFLOP in training, 2,000 GFLOP/s" in said
+        assert "a machine, 1 thread, float32" in said
 
 
 def test_every_setting_has_its_plots(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -455,6 +472,11 @@ def test_every_setting_has_its_plots(tmp_path: Path, capsys: pytest.CaptureFixtu
         title = figure.axes[0].get_title()
         assert "noise, small scale" in title, name
         assert "a machine" in title or "another" in title
+    for kind, cost in (("seconds", 10.0), ("flops", 1e-9)):
+        axes = drawn[f"1_noise_small_float32_{kind}"].axes[0]
+        at = {text.get_text(): text.xy for text in axes.texts if isinstance(text, Annotation)}
+        assert at["celu (n = 8)"] == pytest.approx((cost, 86.0))
+        assert at["final (n = 2)"] == pytest.approx((cost, 87.5))
     scattered = drawn["1_noise_small_float32_flops"].axes[0]
     assert {text.get_text() for text in scattered.texts} == {"celu (n = 8)", "final (n = 2)"}
     append(tmp_path / "runs.jsonl", {**record("celu"), "dataset": "noise-validation"})  # a search's: no evidence

@@ -19,6 +19,28 @@ CPU = torch.device("cpu")
 NARROW = Scale("narrow", 4, train_images=1024, test_images=100, epochs=2)
 
 
+class Ticking:
+    """By it all takes a second."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.seconds = 0.0
+
+    def __enter__(self) -> "Ticking":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += 1
+
+
+@pytest.mark.parametrize(("name", "data", "optimiser"), [("baseline", 6, 4), ("final", 4, 4.8)])
+def test_the_phases_are_those_of_all_steps(
+    name: str, data: float, optimiser: float, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shares, "Clock", Ticking)
+    found = shares.shares_of(with_epochs(get(name), 2), tiny, 4, CPU, "float32", steps=4)
+    assert [found[phase] for phase in shares.PHASES] == pytest.approx([data, 4, 4, optimiser, 1])
+
+
 @pytest.mark.parametrize("name", ["baseline", "final"])
 def test_the_phases_add_up_to_a_run(name: str, tiny: Dataset) -> None:
     recipe = with_epochs(get(name), 2)
@@ -37,7 +59,8 @@ def test_every_rung_is_measured_and_reported(tiny: Dataset, tmp_path: Path, monk
     assert list(figures["rungs"]) == LADDER
     table = shares_table(figures)
     assert "noise; narrow scale; " in table
-    assert f"{torch.get_num_threads()} threads, medians of 1 steps" in table
+    threads = torch.get_num_threads()
+    assert f"{threads} thread{'s' * (threads > 1)}, medians of 1 steps" in table
     for line, name in zip(table.splitlines()[4:], LADDER, strict=True):
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         assert cells[0] == f"`{name}`"

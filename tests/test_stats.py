@@ -46,6 +46,7 @@ def test_welch_by_the_textbook() -> None:
     half = scipy.stats.t.ppf(0.975, freedom) * math.sqrt(a + b)
     assert [found.low, found.high] == pytest.approx([found.mean - half, found.mean + half])
     assert found.n == 3
+    assert found.sd == pytest.approx(math.sqrt((np.var(NEW, ddof=1) + np.var(OLD, ddof=1)) / 2))
 
 
 @given(
@@ -71,6 +72,7 @@ def test_pairs_by_scipys_own_paired_test() -> None:
     test = scipy.stats.ttest_rel(new, old)
     assert found.p == pytest.approx(test.pvalue)
     assert found.low == pytest.approx(test.confidence_interval().low)
+    assert found.sd == pytest.approx(np.std(np.subtract(new, old), ddof=1) / math.sqrt(2))
     with pytest.raises(ValueError, match="zip"):
         paired_difference(new, old[:3])
 

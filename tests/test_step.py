@@ -1,6 +1,7 @@
 """The bookkeeping of recorded steps, with a stand-in for the GPU: what is recorded when, and what a replay reads."""
 
 from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -93,3 +94,13 @@ def test_kinds_are_recorded_apart_and_leave_their_own_gradients(network: nn.Modu
 def test_on_a_processor_nothing_is_recorded() -> None:
     network = nn.Linear(3, 2)
     assert step.replay_of(network, torch.optim.SGD(network.parameters()), None, 1.0) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("hip", "records"), [(None, True), ("6.4", False)])
+def test_steps_are_recorded_on_nvidias_gpus_alone(
+    hip: str | None, records: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.version, "hip", hip)
+    there: Any = SimpleNamespace(parameters=lambda: iter([SimpleNamespace(is_cuda=True)]))
+    nothing: Any = None
+    assert (step.replay_of(there, nothing, nothing, 1.0) is not None) == records

@@ -18,8 +18,8 @@ from cifar_fast_utils.evaluate import answers, cross_entropy_of, evaluate
 from cifar_fast_utils.loop import Training
 from cifar_fast_utils.network import ResNet9
 from cifar_fast_utils.recipe import RECIPES, Recipe, get, with_epochs
-from cifar_fast_utils.run import Run, Stopped
-from cifar_fast_utils.train import count_flops, data_at, recipe_at, train
+from cifar_fast_utils.run import Clock, Run, Stopped
+from cifar_fast_utils.train import count_flops, data_at, epochs_of, recipe_at, train
 
 NARROW = Scale("narrow", width=4)
 ALL = [name for name in RECIPES if not name.startswith("converge_")] + ["converge_baseline_24", "converge_final_24"]
@@ -59,6 +59,50 @@ def test_the_same_seed_gives_the_same_run_to_the_bit(precision: str, tiny: Datas
     assert [row["train_loss"] for row in first.history] == [row["train_loss"] for row in again.history]
     other = quick(short("final", 2), tiny, seed=4, precision=precision)
     assert not torch.equal(state(first)["linear.weight"], state(other)["linear.weight"])
+
+
+def test_the_hosts_batches_are_the_normalised_images_with_their_numbers(tiny: Dataset) -> None:
+    recipe = replace(RECIPES["baseline"], pad=0, flip="none", cutout=0)
+    plain = augment.normalise(tiny.train_images).permute(0, 3, 1, 2)
+    seen = list(epochs_of(recipe, tiny.train_images, torch.arange(1100), 0, torch.float32)())
+    assert len(seen) == 2
+    assert all(torch.equal(images, plain[numbers]) for images, numbers in seen)
+
+
+def test_the_three_clocks_hold_what_they_say(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def costs(where: Any, name: str, seconds: float) -> None:
+        plain = getattr(where, name)
+
+        def slow(*arguments: Any, **named: Any) -> Any:
+            now[0] += seconds
+            return plain(*arguments, **named)
+
+        monkeypatch.setattr(where, name, slow)
+
+    monkeypatch.setattr("cifar_fast_utils.run.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    costs(module, "_one_step", 10_000)
+    costs(loop, "whitening_layer", 1000)
+    costs(module, "answers", 100)  # after each of the two passes, on a clock the last time alone
+    costs(module, "test_view", 10)
+    costs(loop, "training_step", 1)
+    run = quick(short("final", 2), tiny)
+    assert run.seconds == {"train": 1014, "train_eval": 1114, "cold": 11_114}
+    assert [row["seconds"] for row in run.history] == [1012, 1014]
+
+
+def test_a_row_is_of_its_own_pass(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = iter([(1.0, True), (3.0, False), (5.0, True), (9.0, True)])
+
+    def step(*arguments: Any) -> tuple[Tensor, Tensor]:
+        loss, right = next(steps)
+        return torch.tensor(loss), torch.nn.functional.one_hot((arguments[6] + int(not right)) % 10, 10).float()
+
+    monkeypatch.setattr(loop, "training_step", step)
+    rows = quick(short("gpu_data", 2), tiny).history
+    assert [(row["train_loss"], row["train_accuracy"]) for row in rows] == [(2.0, 0.5), (7.0, 1.0)]
+    assert [row["rate"] for row in rows] == pytest.approx([0.4 * 12 / 19, 0.0])
 
 
 @pytest.mark.parametrize("master", [False, True])
@@ -302,3 +346,17 @@ def test_smoke_scale_trains_in_ten_seconds(synthetic: Dataset) -> None:
     assert run.seconds["train"] < 10
     assert run.recipe.epochs == 3
     assert run.accuracy is not None
+
+
+def test_the_clock_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    def read() -> float:
+        said.append("read")
+        return 0.0
+
+    monkeypatch.setattr("cifar_fast_utils.run.synchronise", lambda device: said.append("waited"))
+    monkeypatch.setattr("cifar_fast_utils.run.time", SimpleNamespace(perf_counter=read))
+    with Clock(torch.device("cpu")):
+        said.append("worked")
+    assert said == ["waited", "read", "worked", "waited", "read"]
