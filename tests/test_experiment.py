@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from cifar_fast_utils import cli, device, experiment, loop, train
+from cifar_fast_utils import record as record_module
 from cifar_fast_utils.data import Dataset
 from cifar_fast_utils.device import Scale
 from cifar_fast_utils.errors import UserError
@@ -63,6 +64,18 @@ def test_it_says_first_where_the_runs_are_made(plan: Path, folder: Path, capsys:
     here = device.device_name(torch.device("cpu"))
     said = [line for line in re.split(r"[\r\n]+", capsys.readouterr().err) if not line.startswith("cifar-fast: ")]
     assert said[0] == f"smoke scale on {here} in float32"  # before the images are looked for
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_plan_or_code_that_is_not_committed_is_said_to_be(
+    committed: bool, plan: Path, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiment, "uncommitted", lambda path: not committed)
+    monkeypatch.setattr(record_module, "current_commit", lambda: "0123456789ab" + "+" * (not committed))
+    assert cli.main(["record", str(plan), "--data", str(folder), "--device", "cpu", "--list"]) == 0
+    said = capsys.readouterr().err
+    assert ("plan.toml is not committed: a plan should be, before its runs" in said) != committed
+    assert ("the code has uncommitted changes" in said) != committed
 
 
 def test_a_plan_for_a_gpu_is_not_carried_out_without_one(
