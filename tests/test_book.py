@@ -309,9 +309,9 @@ def test_what_the_chapters_say_came_out_is_what_was_recorded() -> None:
     }  # fmt: skip
     whole, sgd, every = (-row.difference.mean for name in ("shrinking", "muon", "choosing") for row in [lost[name]]
                          if row.difference)  # fmt: skip
-    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    assert f"loses {whole:.1f} points with whole images in place of small ones, {sgd:.1f} with SGD" in readme
-    assert f"and {every:.1f} with all images in place of the hardest" in readme
+    measured = " ".join((ROOT / "book" / "measured.md").read_text(encoding="utf-8").split())
+    assert f"loses {whole:.1f} points with whole images in place of small ones, {sgd:.1f} with SGD" in measured
+    assert f"and {every:.1f} with all images in place of the hardest" in measured
     assert {row.rung.n for row in lost.values() if row.rung} == {8}
     tables = plan_tables(read_plan(results / "lesson.toml"), records)
     ((_, lesson),) = (found for found in tables if found[0].device.startswith("AMD EPYC (family 26"))

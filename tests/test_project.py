@@ -18,6 +18,7 @@ from cifar_fast_utils.stats import difference, interval, p_not_below
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(cifar_fast_utils.__file__).parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+MEASURED = (ROOT / "book" / "measured.md").read_text(encoding="utf-8")
 
 
 def requirements(file: str) -> list[Requirement]:
@@ -120,25 +121,25 @@ def test_the_readmes_results_are_the_recorded_ones() -> None:
         ("small_fast_180_float32", "small_fast_float32", AVX2, "AVX2 alone, float32"),
     ],
 )
-def test_the_readmes_later_recipes_are_the_recorded_ones(
+def test_the_measured_later_recipes_are_the_recorded_ones(
     name: str, file: str, device: str, processor: str | None
 ) -> None:
     here = ledger(f"{file}.jsonl", name)
     assert {(run["device"], run["threads"], run["dataset"]) for run in here} == {(device, 2, "cifar10-jpeg")}
     cells = [f"`{name}`", *([processor] if processor else []), str(len(here))]
     cells.append(f"{mean_tta(here):.2f} % ({statistics.stdev(100 * float(r['tta_accuracy']) for r in here):.2f})")
-    assert f"| {' | '.join(cells)} | {float(here[0]['flops']) / 1e12:.1f} | {trained(here):.0f} |" in README
+    assert f"| {' | '.join(cells)} | {float(here[0]['flops']) / 1e12:.1f} | {trained(here):.0f} |" in MEASURED
 
 
 def trained(runs: list[dict[str, Any]]) -> float:
     return float(statistics.median(run["seconds"]["train"] for run in runs))
 
 
-def test_the_readmes_minutes_without_bfloat16_are_the_recorded_ones() -> None:
+def test_the_measured_minutes_without_bfloat16_are_the_recorded_ones() -> None:
     ratios = []
     for name in ("small_fast_60_ahead", "small_fast_180_ahead"):
         ratios.append(trained(ledger("without_bfloat16.jsonl", name)) / trained(ledger(f"{name}.jsonl", name)))
-    text = README.replace("\n", " ")
+    text = MEASURED.replace("\n", " ")
     assert f"they take {ratios[0]:.1f} and {ratios[1]:.1f} times as long" in text
     chapter = (ROOT / "notebooks" / "17_where_flops_count.ipynb").read_text(encoding="utf-8")
     assert f"in {ratios[0]:.1f} to {ratios[1]:.1f} times the seconds" in chapter
@@ -154,7 +155,7 @@ def test_the_readmes_minutes_without_bfloat16_are_the_recorded_ones() -> None:
 
 def test_the_minute_without_bfloat16_is_the_recorded_one() -> None:
     seconds = [run["seconds"]["train"] for run in ledger("small_fast_float32.jsonl", "small_fast_60_float32")]
-    assert f"Single runs of the first took {min(seconds):.0f} to {max(seconds):.0f} s" in README.replace("\n", " ")
+    assert f"Single runs of the first took {min(seconds):.0f} to {max(seconds):.0f} s" in MEASURED.replace("\n", " ")
 
 
 def test_what_came_of_the_search_for_a_minute_is_what_was_recorded() -> None:
@@ -180,14 +181,14 @@ def test_what_came_of_the_search_for_a_minute_is_what_was_recorded() -> None:
     assert f"came to {min(came_to['apart']):.1f} to {best['apart']:.1f}, no more than" in said
 
 
-def test_the_readme_holds_fast_against_airbench94() -> None:
+def test_the_page_holds_fast_against_airbench94() -> None:
     air, fast = (ledger("fast.jsonl", name) for name in ("airbench94", "fast"))
     new, old = ([100 * float(run["tta_accuracy"]) for run in runs] for runs in (fast, air))
     p = p_not_below(new, old, 0.1)
     flops = float(fast[0]["flops"]) / float(air[0]["flops"])
     seconds = {run["seed"]: run["seconds"]["train"] for run in fast}
     ratios = [seconds[run["seed"]] / run["seconds"]["train"] for run in air if run["seed"]]  # the first came before
-    text = README.replace("\n", " ")
+    text = MEASURED.replace("\n", " ")
     assert f"is {'' if p < 0.05 else 'not '}shown" in text
     assert f"about once in {1 / p:.0f} times (p = {p:.2g})" in text
     assert f"{flops:.2f} of airbench94's FLOPs and {statistics.median(ratios):.2f} of its seconds" in text
@@ -197,14 +198,14 @@ def test_the_readme_holds_fast_against_airbench94() -> None:
     )
 
 
-def test_the_readmes_runs_in_rows_are_the_recorded_ones() -> None:
+def test_the_measured_runs_in_rows_are_the_recorded_ones() -> None:
     air, fast = (ledger("fast_in_rows.jsonl", name) for name in ("airbench94", "fast"))
     new, old = ([100 * float(run["tta_accuracy"]) for run in runs] for runs in (fast, air))
     took, slow = ({run["seed"]: float(run["seconds"]["train"]) for run in runs} for runs in (fast, air))
     ratios = [took[seed] / slow[seed] for seed in slow]
     count = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
     under = sum(seconds < 480 for seconds in took.values())
-    text = README.replace("\n", " ")
+    text = MEASURED.replace("\n", " ")
     assert (
         f"{count[len(fast)]} other seeds of `fast` took {min(took.values()):.0f} to {max(took.values()):.0f} s" in text
     )
@@ -247,7 +248,7 @@ def test_the_steps_in_rows_are_the_measured_ones() -> None:
     figures = json.loads((ROOT / "benchmarks" / "xeon_amx_rows.json").read_text(encoding="utf-8"))
     rows = {(row["recipe"], row["scale"], row["side"]): row for row in figures["milliseconds"]}
     lean = [row["ratio"] for (name, scale, _), row in rows.items() if name != "final" and scale == "full"]
-    text = README.replace("\n", " ")
+    text = MEASURED.replace("\n", " ")
     assert f"take {min(lean):.2f} to {max(lean):.2f} of the time with it" in text
     full, small = (rows["final", scale, 32]["ratio"] for scale in ("full", "small"))
     assert f"those of `final` {full:.2f} at full width and {small:.2f} at the small scale" in text
@@ -265,17 +266,17 @@ def test_the_steps_in_rows_are_the_measured_ones() -> None:
         assert f"| `{name}`, {scale} scale{at} | {took} |" in chapter
 
 
-def test_the_readmes_gpu_is_the_recorded_one() -> None:
+def test_the_measured_gpu_is_the_recorded_one() -> None:
     runs = [run for run in ledger("final_full.jsonl") if run["device"] == "NVIDIA H200"]
     spread = statistics.stdev(100 * float(run["tta_accuracy"]) for run in runs)
-    text = README.replace("\n", " ")
+    text = MEASURED.replace("\n", " ")
     assert f"trains by `final` in {statistics.median(run['seconds']['train'] for run in runs):.1f} s" in text
     assert f"to {mean_tta(runs):.2f} % with TTA on `cifar10-jpeg`" in text
     assert f"of {len(runs)} seeds, sd {spread:.2f})" in text
 
 
-def test_the_readmes_race_on_a_gpu_is_the_recorded_one() -> None:
-    text = README.replace("\n", " ")
+def test_the_measured_race_on_a_gpu_is_the_recorded_one() -> None:
+    text = MEASURED.replace("\n", " ")
     by_recipe = {name: ledger("fast_on_a_gpu.jsonl", name) for name in ("airbench94", "muon", "fast")}
     seconds, flops, points = {}, {}, {}
     for name, runs in by_recipe.items():
@@ -283,7 +284,7 @@ def test_the_readmes_race_on_a_gpu_is_the_recorded_one() -> None:
         seconds[name] = statistics.median(run["seconds"]["train"] for run in runs)
         flops[name] = runs[0]["flops"] / 1e12
         row = f"| `{name}` | {len(runs)} | {mean_tta(runs):.2f} % ({statistics.stdev(points[name]):.2f}) |"
-        assert f"{row} {flops[name]:.1f} | {seconds[name]:.2f} |" in README
+        assert f"{row} {flops[name]:.1f} | {seconds[name]:.2f} |" in MEASURED
     assert f"p = {p_not_below(points['fast'], points['airbench94'], 0.1):.2g})" in text
     assert f"the {flops['fast'] / flops['airbench94']:.2f} of the FLOPs that `fast` needs take" in text
     assert f"take {seconds['fast'] / seconds['airbench94']:.2f} of the time" in text
@@ -301,7 +302,7 @@ def test_the_replayed_steps_are_the_measured_ones() -> None:
         (min(row[how] for row in fast), max(row[how] for row in fast)) for how in ("replayed", "launched")
     )
     full, small = took["final", "full", 32], took["final", "small", 32]
-    text = README.replace("\n", " ")
+    text = MEASURED.replace("\n", " ")
     assert f"`fast` takes {low:.1f} to {high:.1f} ms in place of {before:.1f} to {after:.1f}" in text
     assert f"at full width {full['replayed']:.1f} in place of {full['launched']:.1f}" in text
     assert f"small scale {small['replayed']:.1f} in place of {small['launched']:.1f}" in text
@@ -321,14 +322,14 @@ def by_machine(runs: list[dict[str, Any]], precision: str) -> list[list[dict[str
     return [[run for run in here if run["device"] == device] for device in {run["device"] for run in here}]
 
 
-def test_the_readme_holds_three_minutes_against_final() -> None:
+def test_the_page_holds_three_minutes_against_final() -> None:
     runs, final = ledger("small_fast_180_ahead.jsonl"), ledger("final_small.jsonl")
     flops, of = (float(some[0]["flops"]) / 1e12 for some in (runs, final))
     half, whole = (
         [mean_tta(runs) - mean_tta(theirs) for theirs in by_machine(final, precision)]
         for precision in ("bfloat16", "float32")
     )
-    text = README.replace("\n", " ")
+    text = MEASURED.replace("\n", " ")
     (float32,) = whole
     assert f"{min(half):.1f} to {max(half):.1f} points above the runs of `final` in bfloat16" in text
     assert f"and {float32:.1f} above those in float32, for" in text
@@ -344,7 +345,25 @@ def test_the_readme_holds_three_minutes_against_final() -> None:
     assert said in text
 
 
-def test_the_readmes_speeds_are_the_measured_ones() -> None:
+def test_the_readmes_short_figures_are_those_of_the_page() -> None:
+    text = README.replace("\n", " ")
+    sixty, three = (mean_tta(ledger(f"small_fast_{seconds}_ahead.jsonl")) for seconds in (60, 180))
+    assert f"in three ({sixty:.2f} % and {three:.2f} % with TTA on `cifar10-jpeg`, 10 seeds each)" in text
+    air, fast = (float(ledger("fast.jsonl", name)[0]["flops"]) for name in ("airbench94", "fast"))
+    assert f"less a tenth of a point, for {fast / air:.2f} of its FLOPs." in text
+    rows = [line for line in MEASURED.splitlines() if line.startswith(("| a training step", "| an epoch's"))]
+    steps, batches = (re.findall(r"(\S+) × \(", row) for row in rows)
+    assert (len(steps), len(batches)) == (3, 5)
+    assert f"runs {min(steps, key=float)} to {max(steps, key=float)} times as fast as a straightforward port" in text
+    assert f"augmentation {min(batches, key=float)} to {max(batches, key=float)} times as fast as a DataLoader" in text
+    runs = [run for run in ledger("final_full.jsonl") if run["device"] == "NVIDIA H200"]
+    said = f"in {trained(runs):.1f} s, to {mean_tta(runs):.2f} % with TTA on `cifar10-jpeg` ({len(runs)} seeds)"
+    assert said in text
+    quick = ledger("fast_on_a_gpu.jsonl", "fast")
+    assert f"and `fast` in {trained(quick):.2f} s ({len(quick)} seeds)" in text
+
+
+def test_the_measured_speeds_are_the_measured_ones() -> None:
     names = ("epyc_family25_bf16", "xeon_amx_narrow_in_rows", "epyc_avx512_bf16", "epyc_avx2", "xeon_avx512_bf16")
     machines = [json.loads((ROOT / "benchmarks" / f"{name}.json").read_text()) for name in names]
     for figures in machines:  # the port used to run in a process that keeps its memory
@@ -363,8 +382,8 @@ def test_the_readmes_speeds_are_the_measured_ones() -> None:
         "help_seconds": "{help_seconds:.2f}",
     }
     for key, row in rows.items():
-        assert " | ".join(["", *(row.format(**figures) for figures in machines), ""]).strip() in README, key
-    text = README.replace("\n", " ")
+        assert " | ".join(["", *(row.format(**figures) for figures in machines), ""]).strip() in MEASURED, key
+    text = MEASURED.replace("\n", " ")
     later = ("airbench94", "fast", "small_fast_60_ahead", "small_fast_180_ahead")
     air, fast, sixty, three = (f"{machines[0][f'{name}_share']:.2f}" for name in later)
     assert f"`airbench94` reach {air} and those of `fast` {fast} of the matrix-multiply" in text
