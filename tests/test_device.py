@@ -206,17 +206,16 @@ import resource, sys, torch
 from cifar_fast_utils.device import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
-for _ in range(4):
-    torch.ones(2**24)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-torch.ones(2**24)
+for _ in range(32):
+    torch.ones(2**24)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
     faults = {
         how: int(subprocess.run([sys.executable, "-c", code, how], check=True, capture_output=True, text=True).stdout)
         for how in ("given back", "kept")
     }
-    assert faults["kept"] < faults["given back"] / 4  # 64 MiB are 16,384 pages, or 32 huge ones
+    assert faults["kept"] < faults["given back"] / 2  # mapped anew until the heap has room, and not all 32 times
 
 
 def test_pytorch_is_asked_what_the_processor_has(monkeypatch: pytest.MonkeyPatch) -> None:
