@@ -97,7 +97,8 @@ class _Unheeded:
 
 def _silence(stream: TextIO) -> None:
     """Let what is written to the stream from now on be lost."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    with contextlib.suppress(io.UnsupportedOperation):  # no file: a notebook's, a test's
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _fail(message: str) -> int:

@@ -428,7 +428,7 @@ def test_a_loss_that_is_no_number(
         (MemoryError(), "this machine is out of memory"),
         (RuntimeError("HIP error: out of memory"), "the GPU is out of memory"),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "the GPU is out of memory"),
-        (OSError("Couldn't open shared file mapping, error code: <1455>"), "this machine is out of memory"),
+        (RuntimeError("Couldn't open shared file mapping, error code: <1455>"), "this machine is out of memory"),
         (RuntimeError("unable to allocate shared memory(shm) for file"), "/dev/shm"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "this machine is out of memory"),
         (RuntimeError("Bus error. It is possible that dataloader's workers are out of shared memory"), "/dev/shm"),
