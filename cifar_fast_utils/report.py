@@ -86,7 +86,7 @@ def plan_table(plan: Plan, rows: Sequence[Row], own: bool = True) -> str:
     return markdown(head, lines)
 
 
-def told(plan: Plan, setting: Setting, rows: Sequence[Row], own: bool) -> list[str]:
+def told(plan: Plan, setting: Setting, rows: Sequence[Row], own: bool = True) -> list[str]:
     """Rows as paragraphs: where they come from, the table, what it comes to; `own`: they were made for this plan."""
     said = caption(setting, [row.rung for row in rows if row.rung]) + " Made for other plans." * (not own)
     return [part for part in (said, plan_table(plan, rows, own), findings(rows)) if part]
