@@ -10,6 +10,7 @@ from scipy import stats
 from .evidence import by_setting, of_device, rung
 from .ledger import Record, setting_of
 from .recipe import from_dict
+from .run import in_threads
 from .stats import Interval
 from .tables import markdown, unless_nan
 
@@ -49,7 +50,7 @@ def beside(run: Record, records: Sequence[Record]) -> str:
 def where(record: Record) -> str:
     """The machine that made a run."""
     threads = record["threads"]
-    return f"{record['device']}, {record['precision']}, {threads} thread{'s' if threads > 1 else ''}"
+    return f"{record['device']}, {record['precision']}, {in_threads(threads)}"
 
 
 def single_runs(mean: Interval) -> tuple[float, float]:

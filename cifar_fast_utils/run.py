@@ -66,6 +66,11 @@ class Clock:
         self.seconds += time.perf_counter() - self.start
 
 
+def in_threads(number: int) -> str:
+    """`1 thread`, `2 threads`."""
+    return f"{number} thread{'s' * (number > 1)}"
+
+
 TABLE_HEAD = "  epoch     rate  train loss  train acc  test acc  seconds"
 
 
@@ -88,6 +93,6 @@ def summary(run: Run) -> str:
         "seconds": f"{seconds['train']:.1f} training, {seconds['train_eval']:.1f} with the final test, "
         f"{seconds['cold']:.1f} with the warm-up",
         "computed": f"{run.flops / 1e15:.4g} PFLOP in training, {run.flops / 1e9 / seconds['train']:,.0f} GFLOP/s",
-        "machine": f"{run.device}, {run.threads} thread{'s' * (run.threads > 1)}, {run.precision}",
+        "machine": f"{run.device}, {in_threads(run.threads)}, {run.precision}",
     }
     return "\n" + "\n".join(f"  {key:22} {value}" for key, value in lines.items() if value is not None)

@@ -26,7 +26,7 @@ from .network import build_network
 from .optimiser import build_average, build_optimiser, set_rate
 from .recipe import LADDER, Recipe, get
 from .record import current_commit
-from .run import Clock
+from .run import Clock, in_threads
 from .tables import markdown
 from .train import count_flops, data_at, epochs_of, recipe_at, test_view, whitening_layer
 
@@ -134,6 +134,5 @@ def shares_table(figures: dict[str, Any]) -> str:
         shares = [f"{100 * found[phase] / run:.1f}" for phase in PHASES]
         lines.append([f"`{name}`", *shares, f"{run:.0f}", f"{found['flops_per_image'] / 1e6:.1f}"])
     where = f"{figures['dataset']}; {figures['scale']} scale; {figures['device']}, {figures['precision']}"
-    threads = figures["threads"]
-    how = f"{threads} thread{'s' * (threads > 1)}, medians of {figures['steps']} steps, {figures['started'][:10]}."
+    how = f"{in_threads(figures['threads'])}, medians of {figures['steps']} steps, {figures['started'][:10]}."
     return f"{where}; {how}\n\n{markdown(head, lines)}"

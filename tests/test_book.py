@@ -27,7 +27,7 @@ from cifar_fast_utils.plan import Plan, Try, read_plan
 from cifar_fast_utils.recipe import get
 from cifar_fast_utils.report import signed
 from cifar_fast_utils.stats import difference
-from cifar_fast_utils.verdicts import kind_of, plan_tables, rows
+from cifar_fast_utils.verdicts import Row, kind_of, plan_tables, rows
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -300,6 +300,9 @@ def test_what_the_chapters_say_came_out_is_what_was_recorded() -> None:
         f"GELU {cost['gelu']}), 24 pixels from the start {cost['growing']}) and a whitening without its bias "
         f"{cost['whitening_bias']}) cost something too."
     ) in spending
+    bias, relu_cost = (cost[name].removeprefix("(−") for name in ("whitening_bias", "gelu"))
+    assert f"In the minute of chapter 17 leaving it out costs {bias} points" in lean
+    assert f"In that minute ReLU in its place costs {relu_cost} points." in lean
     verdicts = {name: kind_of(row.verdict) for name, row in lost.items()}
     assert {name for name, kind in verdicts.items() if kind == "worse"} == {
         "shrinking", "muon", "choosing", "gelu", "growing", "whitening_bias",
@@ -366,6 +369,34 @@ def test_what_the_chapters_say_came_out_is_what_was_recorded() -> None:
     found = difference(points[final], points[gpu])
     ahead = f"{found.mean:.2f} points ahead ({found.low:.2f} to {found.high:.2f}, p = {found.p:.3f})"
     assert ahead in lean
+
+
+def test_the_verdicts_that_the_chapters_tell_are_the_recorded_ones() -> None:
+    records, _ = read(OURS)
+    found: dict[str, Row] = {}
+    for plan in ("ladder_half", "leave_one_out"):
+        for setting, table in plan_tables(read_plan(ROOT / "book" / "results" / f"{plan}.toml"), records):
+            if setting.device == "NVIDIA H200":
+                found |= {row.recipe.name: row for row in table}
+    mean = {name: signed(row.difference).split(" ")[0] for name, row in found.items()}
+    told = {
+        path.stem[:2]: " ".join(word for cell in read_once(path).cells for word in cell.source.split())
+        for path in NOTEBOOKS
+    }
+    celu = found["final_without_celu"]
+    assert f"{signed(celu.difference).replace(' (', ' points (')}. The rung itself" in told["05"]
+    rung, without = mean["ghost_norm@half"], mean["final_without_ghost_norm"]
+    assert f"{rung} points for the rung, with one epoch fewer, and {without} without the groups." in told["06"]
+    rung, biases = (mean[name][1:] for name in ("frozen_scales@half", "final_without_bias_factor"))
+    assert f"it is *worse* by {rung} points" in told["07"]
+    assert f"the biases' rate taken back alone costs {biases}." in told["07"]
+    assert f"the rung is *worse* by {mean['ema@half'][1:]} points" in told["09"]
+    bound = re.findall(r"larger than (\S+) points", found["final_without_ema"].verdict)[0]
+    assert f"shows no difference larger than {bound}." in told["09"]
+    worse = ("final_without_celu", "frozen_scales@half", "final_without_bias_factor", "ema@half")
+    assert {kind_of(found[name].verdict) for name in worse} == {"worse"}
+    unclear = ("celu@half", "ghost_norm@half", "final_without_ghost_norm", "final_without_frozen_scales")
+    assert {kind_of(found[name].verdict) for name in unclear} == {"too few runs"}
 
 
 def test_what_is_told_of_stored_outputs_stands_in_them() -> None:

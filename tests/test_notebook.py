@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from clocks import taking
 from records import record
 
 from cifar_fast_utils import experiment, notebook
@@ -134,19 +135,7 @@ def test_a_race_that_is_stopped_shows_what_is_done(
 
 
 def test_the_speed_is_the_best_of_three_after_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    spans = iter([1.0, 9.0, 2.0, 4.0])
-
-    class Taking:
-        def __init__(self, device: torch.device) -> None:
-            self.seconds = 0.0
-
-        def __enter__(self) -> "Taking":
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            self.seconds += next(spans)
-
-    monkeypatch.setattr(notebook, "Clock", Taking)
+    monkeypatch.setattr(notebook, "Clock", taking([1.0, 9.0, 2.0, 4.0]))
     monkeypatch.setattr(notebook, "a_step", lambda *_: lambda: None)
     speed = notebook.measured_speed(NARROW, torch.device("cpu"), "float32")
     assert speed == count_flops(get("final"), 4) / 2

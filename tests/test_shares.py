@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -5,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from clocks import taking
 
 from cifar_fast_utils import shares
 from cifar_fast_utils.data import Dataset
@@ -12,6 +14,7 @@ from cifar_fast_utils.device import Scale
 from cifar_fast_utils.errors import UserError
 from cifar_fast_utils.recipe import LADDER, get, with_epochs
 from cifar_fast_utils.report import report
+from cifar_fast_utils.run import in_threads
 from cifar_fast_utils.shares import shares_table
 from cifar_fast_utils.train import count_flops, train
 
@@ -19,24 +22,11 @@ CPU = torch.device("cpu")
 NARROW = Scale("narrow", 4, train_images=1024, test_images=100, epochs=2)
 
 
-class Ticking:
-    """By it all takes a second."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.seconds = 0.0
-
-    def __enter__(self) -> "Ticking":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.seconds += 1
-
-
 @pytest.mark.parametrize(("name", "data", "optimiser"), [("baseline", 6, 4), ("final", 4, 4.8)])
 def test_the_phases_are_those_of_all_steps(
     name: str, data: float, optimiser: float, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shares, "Clock", Ticking)
+    monkeypatch.setattr(shares, "Clock", taking(itertools.repeat(1.0)))
     found = shares.shares_of(with_epochs(get(name), 2), tiny, 4, CPU, "float32", steps=4)
     assert [found[phase] for phase in shares.PHASES] == pytest.approx([data, 4, 4, optimiser, 1])
 
@@ -59,8 +49,7 @@ def test_every_rung_is_measured_and_reported(tiny: Dataset, tmp_path: Path, monk
     assert list(figures["rungs"]) == LADDER
     table = shares_table(figures)
     assert "noise; narrow scale; " in table
-    threads = torch.get_num_threads()
-    assert f"{threads} thread{'s' * (threads > 1)}, medians of 1 steps" in table
+    assert f"{in_threads(torch.get_num_threads())}, medians of 1 steps" in table
     for line, name in zip(table.splitlines()[4:], LADDER, strict=True):
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         assert cells[0] == f"`{name}`"
