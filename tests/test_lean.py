@@ -30,6 +30,7 @@ from cifar_fast_utils.optimiser import (
     WithMuon,
     as_matrix,
     build_optimiser,
+    iterated,
     lookahead_keep,
     orthogonalise,
     rate_at,
@@ -731,6 +732,38 @@ def test_orthogonalised_matrices_keep_their_singular_vectors(rows: int, columns:
     assert np.diag(inside).max() < 1.3
     assert np.diag(inside).min() > 0
     np.testing.assert_allclose(made, left @ inside @ right, atol=1e-9)
+
+
+@given(st.integers(1, 20), st.integers(0, 20), st.integers(0, 99))
+def test_iterations_at_a_time_make_the_same_matrix(rows: int, more: int, seed: int) -> None:
+    x = torch.from_numpy(np.random.default_rng(seed).normal(size=(rows, rows + more)))
+    x /= x.norm()
+    one_by_one = x
+    for times in range(1, 6):
+        one_by_one = iterated(one_by_one, 1)
+        torch.testing.assert_close(iterated(x, times), one_by_one)
+
+
+@pytest.mark.parametrize("fall", [0, 1, 2, 3])
+def test_large_matrices_come_as_near_in_bfloat16_as_one_iteration_at_a_time(
+    fall: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, columns = 64, 1600
+    assert rows * columns >= optimiser_module.LARGE
+    torch.manual_seed(0)
+    left, right = (torch.linalg.qr(torch.randn(n, rows, dtype=torch.float64))[0] for n in (rows, columns))
+    matrix = left @ torch.diag(torch.arange(1.0, rows + 1, dtype=torch.float64) ** -fall) @ right.T
+    exact = orthogonalise(matrix, torch.float64)
+
+    def off() -> float:
+        return float((orthogonalise(matrix, torch.bfloat16).double() - exact).norm() / exact.norm())
+
+    at_a_time = off()
+    assert torch.linalg.svdvals(orthogonalise(matrix, torch.bfloat16).float()).max() < 1.3
+    monkeypatch.setattr(optimiser_module, "LARGE", matrix.numel() + 1)
+    assert at_a_time < 1.1 * off() + 0.04
+    monkeypatch.setattr(optimiser_module, "LARGE", 0)
+    assert at_a_time == off()  # it was large
 
 
 def test_muon_trains(tiny: Dataset) -> None:
