@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from cifar_fast_utils import augment, loop
 from cifar_fast_utils import optimiser as optimiser_module
@@ -742,6 +743,15 @@ def test_iterations_at_a_time_make_the_same_matrix(rows: int, more: int, seed: i
     for times in range(1, 6):
         one_by_one = iterated(one_by_one, 1)
         torch.testing.assert_close(iterated(x, times), one_by_one)
+
+
+def test_on_a_cpu_half_of_the_operations_of_large_matrices_are_saved() -> None:
+    rows, columns = 256, 2304
+    with FlopCounterMode(display=False) as counter:
+        orthogonalise(torch.randn(rows, columns), torch.float32)
+    found = counter.get_total_flops()
+    assert found == 8 * rows**2 * columns + 28 * rows**3  # chapter 16
+    assert 0.5 < found / (5 * (4 * rows**2 * columns + 2 * rows**3)) < 0.55
 
 
 @pytest.mark.parametrize("fall", [0, 1, 2, 3])
