@@ -130,9 +130,17 @@ class Here:
         with contextlib.suppress(UserError):  # the run itself will say it
             self.job.warm_up(work[0][0])
         for recipe, seed in work:
+            left = recipe.epochs
+
+            def ticked(epochs: float) -> None:
+                nonlocal left
+                left -= epochs
+                tick(epochs)
+
             try:
-                yield self.job(recipe, seed, tick)
+                yield self.job(recipe, seed, ticked)
             except UserError as error:
+                tick(left)
                 yield UserError(f"{recipe.name}, seed {seed}: {error}")
 
 
@@ -157,9 +165,9 @@ def to_do(plan: Plan, dataset: Dataset, records: list[Record], setting: Setting)
 def carry_out(plan: Plan, ledger: Path, dataset: Dataset, engine: Engine, progress: bool = True) -> int:
     """Make the plan's missing runs and append each to the ledger as it ends; how many were added.
 
-    What any file of the ledger's folder holds of this setting is not run again. Ctrl-C loses the run in progress. A run
-    that fails keeps none of the others from being made: `UserError` is raised at the end. It is raised at once as by
-    `to_do`, and if the ledger cannot be written.
+    What any file of the ledger's folder holds of this setting is not run again, and not added again if another process
+    made it meanwhile. Ctrl-C loses the run in progress. A run that fails keeps none of the others from being made:
+    `UserError` is raised at the end. It is raised at once as by `to_do`, and if the ledger cannot be written.
     """
     check_appendable(ledger)
     records, damaged = read_folder(ledger.parent)
@@ -170,25 +178,28 @@ def carry_out(plan: Plan, ledger: Path, dataset: Dataset, engine: Engine, progre
     if not work:
         return 0
     every = 0.2 if sys.stderr.isatty() else 60.0
-    epochs = sum(recipe.epochs for recipe, _ in work)
-    with tqdm(total=round(epochs, 3), unit="epoch", disable=not progress, mininterval=every) as bar:
-        bar.set_description(f"0/{len(work)} runs")
+    planned = to_do(plan, dataset, [], setting)
+    held, epochs = len(planned) - len(work), [sum(recipe.epochs for recipe, _ in runs) for runs in (planned, work)]
+    total, before = round(epochs[0], 3), round(epochs[0] - epochs[1], 3)
+    with tqdm(total=total, initial=before, unit="epoch", disable=not progress, mininterval=every) as bar:
+        bar.set_description(f"{held}/{len(planned)} runs")
         made, failed = 0, list[str]()
-        for done, record in enumerate(engine.runs(work, bar.update), start=1):
+        for done, record in enumerate(engine.runs(work, bar.update), start=held + 1):
             if isinstance(record, UserError):
                 failed.append(str(record))
                 bar.write(f"failed: {record}", file=sys.stderr)
             else:
-                there, recipe, seed = setting_of(record), from_dict(record["recipe"]), record["seed"]
-                where = f"made elsewhere than planned, on {there.device} in {there.precision}"
-                if missing([(recipe, seed)], records, there):
+                on, recipe, seed = setting_of(record), from_dict(record["recipe"]), record["seed"]
+                which, where = f"{recipe.name}, seed {seed}", f"on {on.device} in {on.precision}"
+                records, _ = read_folder(ledger.parent)  # once more: another process may record as well
+                if missing([(recipe, seed)], records, on):
                     append(ledger, record)
                     made += 1
                 else:
-                    failed.append(f"{recipe.name}, seed {seed}: {where}, of which the folder holds it already")
-                if there != setting:  # by a node of a cluster whose nodes are not alike
-                    bar.write(where, file=sys.stderr)
-            bar.set_description(f"{done}/{len(work)} runs")  # no trouble with the bar is to cost a run
+                    failed.append(f"{which}: the folder holds it already, {where}")
+                if on != setting:  # by a node of a cluster whose nodes are not alike
+                    bar.write(f"made elsewhere than planned, {where}", file=sys.stderr)
+            bar.set_description(f"{done}/{len(planned)} runs")  # no trouble with the bar is to cost a run
     if failed:
         raise UserError(f"{len(failed)} of {len(work)} runs failed; the first was {failed[0]}")
     return made

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cifar_fast_utils import cli, device, experiment, loop, train
+from cifar_fast_utils import cli, device, experiment, loop, ray_engine, train
 from cifar_fast_utils import record as record_module
 from cifar_fast_utils.data import Dataset
 from cifar_fast_utils.device import Scale
@@ -19,7 +19,7 @@ from cifar_fast_utils.errors import UserError
 from cifar_fast_utils.experiment import Here, Job, Tick, Work, carry_out, uncommitted, validation
 from cifar_fast_utils.ledger import Record, append, read, read_folder
 from cifar_fast_utils.plan import read_plan
-from cifar_fast_utils.recipe import Recipe
+from cifar_fast_utils.recipe import Recipe, get
 
 ROOT = Path(__file__).parent.parent
 NARROW = Scale("smoke", 4, train_images=1024, test_images=100, epochs=1)
@@ -194,9 +194,86 @@ def test_what_was_made_elsewhere_is_kept_once(
     ledger = tmp_path / "plan.jsonl"
     assert carry_out(read_plan(plan), ledger, tiny, Elsewhere(job(tiny)), progress=False) == 4
     assert "made elsewhere than planned, on another in float32" in capsys.readouterr().err
-    with pytest.raises(UserError, match=r"4 of 4 runs failed; .* on another in float32, of which the folder holds it"):
+    with pytest.raises(UserError, match=r"4 of 4 runs failed; .*: the folder holds it already, on another in float32"):
         carry_out(read_plan(plan), ledger, tiny, Elsewhere(job(tiny)), progress=False)
     assert names(ledger) == RUNS
+
+
+class Beaten(Here):
+    """An engine whose second run another process has recorded when it ends."""
+
+    def __init__(self, its: Job, other: Path) -> None:
+        super().__init__(its)
+        self.other = other
+
+    def runs(self, work: Work, tick: Tick) -> Iterator[Record | UserError]:
+        for number, record in enumerate(super().runs(work, tick)):
+            assert not isinstance(record, UserError)
+            if number == 1:
+                append(self.other, record)
+            yield record
+
+
+def test_what_another_process_made_meanwhile_is_not_added_again(plan: Path, tiny: Dataset, tmp_path: Path) -> None:
+    ledger, other = tmp_path / "plan.jsonl", tmp_path / "plan_other.jsonl"
+    name, seed = RUNS[1]
+    with pytest.raises(UserError, match=f"1 of 4 runs failed; .*{name}, seed {seed}: the folder holds it already"):
+        carry_out(read_plan(plan), ledger, tiny, Beaten(job(tiny), other), progress=False)
+    assert names(other) == RUNS[1:2]
+    assert names(ledger) == [*RUNS[:1], *RUNS[2:]]
+
+
+class Bar:
+    """In the place of the bar: what it is told."""
+
+    def __init__(self, **options: float) -> None:
+        self.total, self.start, self.said = options["total"], options["initial"], list[str]()
+        self.n = self.start
+        bars.append(self)
+
+    def __enter__(self) -> "Bar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to close."""
+
+    def set_description(self, said: str) -> None:
+        self.said.append(said)
+
+    def update(self, epochs: float) -> None:
+        self.n += epochs
+
+    def write(self, *_: object, **__: object) -> None:
+        """Nothing to show."""
+
+
+bars: list[Bar] = []
+
+
+def test_the_bar_is_over_the_whole_plan(
+    plan: Path, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = tmp_path / "plan.jsonl"
+    bars.clear()
+    monkeypatch.setattr(experiment, "tqdm", Bar)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(read_plan(plan), ledger, tiny, Stopping(job(tiny)))
+    real = train.train
+
+    def failing(recipe: Recipe, *args: object, **kwargs: object) -> object:
+        if recipe.name == RUNS[2][0]:
+            raise MemoryError
+        return real(recipe, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(experiment, "train", failing)
+    with pytest.raises(UserError, match="1 of 2 runs failed"):
+        carry_out(read_plan(plan), ledger, tiny, Here(job(tiny)))
+    first, second = bars
+    assert first.said == ["0/4 runs", "1/4 runs", "2/4 runs"]
+    assert second.said == ["2/4 runs", "3/4 runs", "4/4 runs"]
+    assert second.start == pytest.approx(second.total / 2)
+    assert second.n == pytest.approx(second.total)
+    assert first.total == second.total == pytest.approx(4)
 
 
 def test_ctrl_c_keeps_what_is_done_and_the_next_call_goes_on(plan: Path, tiny: Dataset, tmp_path: Path) -> None:
@@ -318,8 +395,19 @@ def test_a_ray_cluster_makes_the_same_runs(
         patched.setenv("RAY_ADDRESS", "mycluster")
         with pytest.raises(UserError, match="Ray: ValueError"):
             OnRay(job(tiny))
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+
+    def given(its: Job) -> object:
+        return ray.get_runtime_context().get_assigned_resources()
+
+    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
     try:
+        with monkeypatch.context() as patched:
+            patched.setattr(ray_engine, "_setting", given)
+            for its, needs in (
+                (replace(job(tiny), threads=2), {"CPU": 2}),
+                (replace(job(tiny), device="cuda", threads=None), {"CPU": 1, "GPU": 1}),
+            ):
+                assert ray.get(OnRay(its).remote_setting.remote(None)) == needs
         with pytest.raises(UserError, match="no node of the Ray cluster has 99 CPUs"):
             OnRay(replace(job(tiny), threads=99))
         monkeypatch.setenv("CIFAR_FAST_DEVICE", "cpu")
@@ -359,6 +447,23 @@ def test_a_ray_cluster_makes_the_same_runs(
         {(r["recipe"]["name"], r["seed"]): r["accuracy"] for r in read_folder(p.parent)[0]} for p in (here, there)
     ]
     assert results[0] == results[1]
+
+
+def test_a_worker_of_the_cluster_warms_up_once(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[tuple[str, int]] = []
+
+    class Watched(Job):
+        def warm_up(self, recipe: Recipe) -> None:
+            done.append(("warm-up", 0))
+
+        def __call__(self, recipe: Recipe, seed: int, tick: Tick = lambda epochs: None) -> Record:
+            done.append((recipe.name, seed))
+            return {}
+
+    monkeypatch.setattr(ray_engine, "_warm", [])
+    for seed in (0, 1):
+        ray_engine._run(Watched(tiny, NARROW), get("final"), seed)
+    assert done == [("warm-up", 0), ("final", 0), ("final", 1)]
 
 
 def test_validation_images_are_training_images_set_aside(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
