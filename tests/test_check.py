@@ -74,6 +74,7 @@ TOMORROW = (datetime.now(timezone.utc) + timedelta(days=3)).isoformat()
         ({"history": [{**record()["history"][0], "test_accuracy": 0.51}]}, "its history ends with another accuracy"),
         ({"history": [{**record()["history"][0], "seconds": 5.0}]}, "its history ends with other seconds of training"),
         ({"dataset": "cifar10", "accuracy": 0.94125}, "its accuracy is no share of 10,000 test images"),
+        ({"dataset": "cifar10", "tta_accuracy": 0.94125}, "its accuracy with TTA is no share of 10,000 test images"),
         ({"dataset": "../x"}, "line 1: not a record: dataset"),
         ({"accuracy": 94.1}, "line 1: not a record: accuracy"),
     ],

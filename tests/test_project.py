@@ -426,6 +426,8 @@ def test_ledgers_only_grow(tmp_path: Path, git: Callable[..., str]) -> None:
     ledger = tmp_path / "book" / "results" / "runs.jsonl"
     ledger.parent.mkdir(parents=True)
     ledger.write_text("1\n2\n")
+    for name in ("runs", "runs_half"):
+        ledger.with_name(f"{name}.toml").write_text("x = 1\n")
     git(tmp_path, "init")
     git(tmp_path, "config", "color.ui", "always")
     git(tmp_path, "config", "diff.external", "true")  # a program that says nothing
@@ -442,5 +444,16 @@ def test_ledgers_only_grow(tmp_path: Path, git: Callable[..., str]) -> None:
         assert "runs.jsonl: 1 lines edited or deleted" in said.stderr
     ledger.unlink()
     assert grown().returncode == 1
+    git(tmp_path, "checkout", ".")
+    (ledger.parent / "runs_half.jsonl").write_text("5\n")  # new: its plan may change, whatever runs.jsonl holds
+    git(tmp_path, "add", "book/results/runs_half.jsonl")
+    for name, text, code in (("runs", "x = 2\n", 1), ("runs", "x = 1\n", 0), ("runs_half", "x = 2\n", 0)):
+        ledger.with_name(f"{name}.toml").write_text(text)
+        said = grown()
+        assert said.returncode == code
+        assert said.stderr == "book/results/runs.toml: changed after its runs, in book/results/runs.jsonl\n" * code
+    (ledger.parent / "runs.toml").unlink()
+    assert "runs.toml: changed after its runs" in grown().stderr
+    git(tmp_path, "checkout", ".")
     for before, code in (("0" * 40, 0), ("", 2)):  # a new repository's first push; a workflow that has lost its way
         assert subprocess.run([ROOT / ".ci" / "append_only", before], cwd=tmp_path).returncode == code
