@@ -31,7 +31,8 @@ def where(setting: Setting) -> str:
     return f"On {dataset_of(setting.dataset)}; {setting.scale} scale; {setting.device}, {setting.precision}"
 
 
-HEAD = ["rung", "epochs", "n", "accuracy", "interval", "sd", "no TTA", "train s", "train_eval s", "cold s", "PFLOP"]
+CLOCKS = ["train s", "train_eval s", "cold s"]
+HEAD = ["rung", "epochs", "n", "accuracy", "interval", "sd", "no TTA", *CLOCKS, "PFLOP"]
 ASIDE = 5
 """How many of these come before what a plan's comparison says."""
 
@@ -40,13 +41,16 @@ def caption(setting: Setting, rungs: Sequence[Rung], head: Sequence[str] = HEAD)
     """Where, how many and when, and how to read the table with these columns."""
     records = {id(record): record for rung in rungs for record in rung.records}.values()
     threads = ", ".join(sorted({str(rung.threads) for rung in rungs}))
+    seconds = (
+        f"; seconds: medians ({threads} CPU thread{'s' * (threads != '1')}"
+        f"{', blank where recorded runs on this kind of device overlapped' * any(not rung.timed for rung in rungs)}"
+        f"{', the test of runs with TTA left out' * any(r.timed and math.isnan(r.seconds('cold')) for r in rungs)})"
+    )
     return (
         f"{where(setting)}; {len(records)} run{'s' * (len(records) > 1)}, {when(rungs)}. "
         f"Accuracy in percent{' with its 95% interval' * ('interval' in head)}"
         f"{', differences with their 95% interval' * ('against base' in head)}"
-        f"{'; sd: of single runs' * ('sd' in head)}; seconds: medians ({threads} CPU thread{'s' * (threads != '1')}"
-        f"{', blank where recorded runs on this kind of device overlapped' * any(not rung.timed for rung in rungs)}"
-        f"{', the test of runs with TTA left out' * any(r.timed and math.isnan(r.seconds('cold')) for r in rungs)})."
+        f"{'; sd: of single runs' * ('sd' in head)}{seconds * bool(set(head) & set(CLOCKS) or not head)}."
     )
 
 
@@ -67,7 +71,10 @@ def cells(rung: Rung, planned: int = 0) -> list[str]:
 
 
 def plan_table(plan: Plan, rows: Sequence[Row], own: bool = True) -> str:
-    """The plan's table for one setting, of the rungs that have runs; `own`: they were made for this plan."""
+    """The plan's table for one setting, of the rungs that have runs; `own`: they were made for this plan.
+
+    Else it has no seconds: those of several plans may be of several versions of the package.
+    """
     goal = not all(math.isnan(row.p_of_goal) for row in rows)
     said = [f"p of {goal_of(plan)}"] if goal else []
     if plan.compare != "none":
@@ -83,12 +90,14 @@ def plan_table(plan: Plan, rows: Sequence[Row], own: bool = True) -> str:
             figures = cells(row.rung, row.planned if own else 0)
             lines.append([*figures[:ASIDE], *line, *figures[ASIDE:]])
     head = [*HEAD[:ASIDE], *said, *HEAD[ASIDE:]]
-    return markdown(head, lines)
+    kept = [i for i, name in enumerate(head) if own or name not in CLOCKS]
+    return markdown([head[i] for i in kept], [[line[i] for i in kept] for line in lines])
 
 
 def told(plan: Plan, setting: Setting, rows: Sequence[Row], own: bool = True) -> list[str]:
     """Rows as paragraphs: where they come from, the table, what it comes to; `own`: they were made for this plan."""
-    said = caption(setting, [row.rung for row in rows if row.rung]) + " Made for other plans." * (not own)
+    head = HEAD if own else [name for name in HEAD if name not in CLOCKS]
+    said = caption(setting, [row.rung for row in rows if row.rung], head) + " Made for other plans." * (not own)
     return [part for part in (said, plan_table(plan, rows, own), findings(rows)) if part]
 
 
@@ -163,12 +172,13 @@ knows. Runs with fewer threads than their machine has cores mostly had a neighbo
 not their seconds. Under *cold s* the warm-up step is on the clock too; but a plan makes a run to warm up before its
 first, so these are not the first of their process. Where a recipe's accuracy is read from runs that were tested with
 TTA as well, only *train s* is its own. The package may have become faster between two tables, so seconds are for
-comparing within one.
+comparing within one: there they are those of the runs made for its plan, and of others only where a row has none.
 
 Where runs were made for its plan, a table counts these, and of others' runs the seeds that the plan asks for. One whose
 runs were all *made for other plans* answers its question only as far as those runs happen to, and is left out of *In
-short*. *5 of 8* under *n*: eight runs were planned, and three have not been made yet. Verdicts on such a row are a look
-before the end. Whoever looks often, and stops at what pleases, errs more often than 1 time in 20."""
+short*; it has no seconds, which may be of several versions. *5 of 8* under *n*: eight runs were planned, and three have
+not been made yet. Verdicts on such a row are a look before the end. Whoever looks often, and stops at what pleases,
+errs more often than 1 time in 20."""
 
 STRAIGHT = """\
 Read off a straight line between the two recorded lengths that the target lies between. Accuracy rises ever more slowly,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .device import SCALES, cores_of
 from .evidence import Rung, by_setting, compare, of_device, rung, same_on_shared_seeds
@@ -62,7 +62,8 @@ def rows(
 ) -> list[Row]:
     """The plan's rungs as the records of one setting show them; `neighbours` as in `evidence.rung`.
 
-    `own`: the runs that were made for it there; where there are any, others count for the seeds that it asks for alone.
+    `own`: the runs that were made for it there; where there are any, others count for the seeds that it asks for alone,
+    and their seconds only where a rung has no own: they may be of another version.
     Holm's correction runs over all the verdicts, and over all the p of the goal.
     """
     recipes = [recipe_at(SCALES[plan.scale], recipe) for recipe in plan.recipes()]
@@ -71,8 +72,11 @@ def rows(
     def counts(record: Record, n: int) -> bool:
         return not own or 0 <= record["seed"] - plan.first_seed < n or key_of(record) in own
 
+    def timed(found: Rung | None) -> Rung | None:
+        return found and replace(found, timed=tuple(one for one in found.timed if key_of(one) in own) or found.timed)
+
     rungs = [
-        rung(recipe, [one for one in records if counts(one, n)], records if neighbours is None else neighbours)
+        timed(rung(recipe, [one for one in records if counts(one, n)], records if neighbours is None else neighbours))
         for recipe, n in zip(recipes, planned, strict=True)
     ]
     other = {"none": rungs, "before": rungs[:1] + rungs[:-1], "first": rungs[:1] * len(rungs)}[plan.compare]
