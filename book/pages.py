@@ -1,20 +1,25 @@
 """Write the pages of the book that are made from data: `python book/pages.py` (or `make pages`).
 
-report.md from the recorded runs, leaderboard.md from the article's figures and ours, status.md from the notebooks,
-tried.md from the searches.
+report.md and figures.md from the recorded runs, leaderboard.md from the article's figures and ours, status.md from the
+notebooks, tried.md from the searches.
 """
 
 from __future__ import annotations
 
+import io
 import statistics
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import matplotlib
 import nbformat
+from matplotlib.figure import Figure
 
 from cifar_fast_utils.article import ARTICLE
-from cifar_fast_utils.evidence import by_setting, compare, of_device, rungs
-from cifar_fast_utils.ledger import Record, read_folder
+from cifar_fast_utils.evidence import Rung, by_setting, compare, of_device, rungs
+from cifar_fast_utils.ledger import Record, Setting, own_runs, read_folder
 from cifar_fast_utils.plan import VALIDATION, Plan, read_plan
+from cifar_fast_utils.plots import accuracy_against, seed_histogram
 from cifar_fast_utils.recipe import LADDER, MODERN, RECIPES, get
 from cifar_fast_utils.report import HEAD, caption, cells, report, signed
 from cifar_fast_utils.tables import markdown, unless_nan
@@ -84,13 +89,86 @@ def leaderboard(records: list[Record]) -> str:
         "earlier, and they are in its median. Under *cold s* the warm-up step is "
         "on the clock too, but a plan's runs come after one that warms up.",
     ]
+    for setting, ranked in whole_recipes(records):
+        parts += [caption(setting, ranked), markdown(HEAD, [cells(rung) for rung in ranked])]
+    return "\n\n".join(parts) + "\n"
+
+
+def whole_recipes(records: list[Record]) -> Iterator[tuple[Setting, list[Rung]]]:
+    """For each setting the recipes that ran there at their own length, the most accurate first."""
     evidence = [record for record in records if not record["dataset"].endswith(VALIDATION)]
     for setting, theirs in by_setting(evidence).items():
         whole = [rung for rung in rungs(theirs, of_device(records, setting.device)) if rung.recipe.name in KNOWN]
         if whole:
-            ranked = sorted(whole, key=lambda rung: -rung.interval.mean)
-            parts += [caption(setting, ranked), markdown(HEAD, [cells(rung) for rung in ranked])]
+            yield setting, sorted(whole, key=lambda rung: -rung.interval.mean)
+
+
+MANY = 4
+"""How many recipes or runs of each make a figure that a table does not."""
+SEEDS = 20
+"""How many seeds make a histogram."""
+
+
+def drawn(name: str, setting: Setting, shown: Sequence[Rung]) -> Iterator[tuple[str, str, Figure]]:
+    """Accuracy against FLOPs, and against seconds where there are any: each figure's name, alternative text, figure."""
+    timed = [rung for rung in shown if rung.timed]
+    costs: list[tuple[str, str, Callable[[Rung], float], Sequence[Rung]]] = [
+        ("flops", "PFLOP of training", lambda rung: rung.flops / 1e15, shown),
+        ("seconds", "median seconds of training", lambda rung: rung.seconds("train"), timed),
+    ]
+    for kind, label, cost, those in costs:
+        if len(those) >= MANY:
+            points = "; ".join(f"{rung.recipe.name} {rung.interval.mean:.2f} at {cost(rung):.3g}" for rung in those)
+            figure = accuracy_against(those, cost, label, setting)
+            yield f"{name}_{kind}", f"Accuracy in percent against {label}: {points}.", figure
+
+
+def figures(records: list[Record]) -> Iterator[tuple[str, str, str, Figure]]:
+    """The figures of figures.md: the heading over each, its name, its alternative text, the figure."""
+    path = RESULTS / "ladder_half.toml"
+    own = own_runs(path)
+    for number, (setting, table) in enumerate(plan_tables(read_plan(path), records, own), start=1):
+        ladder = [row.rung for row in table if row.rung and row.rung.n > 2]
+        if setting in own and len(ladder) == len(table):
+            for figure in drawn(f"ladder_{number}", setting, ladder):
+                yield ("The article's ladder at half its epochs", *figure)
+    whole = list(whole_recipes(records))
+    for number, (setting, ranked) in enumerate(whole, start=1):
+        for figure in drawn(f"recipes_{number}", setting, [rung for rung in ranked if rung.n > 2]):
+            yield ("Recipes at their own length", *figure)
+    for number, (setting, ranked) in enumerate(whole, start=1):
+        for rung in ranked:
+            if rung.n >= SEEDS:
+                mean = rung.interval
+                span = f"{min(rung.points):.2f} to {max(rung.points):.2f} percent"
+                alt = (f"Histogram of {mean.n} accuracies from {span}, mean {mean.mean:.2f}, its 95% interval "
+                       f"{mean.low:.2f} to {mean.high:.2f}.")  # fmt: skip
+                name = f"seeds_{number}_{rung.recipe.name}"
+                yield "How the seeds of a recipe spread", name, alt, seed_histogram(rung, setting)
+
+
+def in_figures(drawn: Sequence[tuple[str, str, str, Figure]]) -> str:
+    """The page that shows them."""
+    parts = [
+        "# What was found, in figures",
+        "Drawn from the recorded runs alone, where there are enough of them. The tables are in "
+        "[what was found](report.md) and in the [leaderboard](leaderboard.md), which also says which seconds are of an "
+        "earlier version. Each title says on which images (`cifar10-jpeg` is not CIFAR-10), which scale and which "
+        "machine. What to look for: points to the left and above.",
+    ]
+    for number, (heading, name, alt, _) in enumerate(drawn):
+        if not number or drawn[number - 1][0] != heading:
+            parts.append(f"## {heading}")
+        parts.append(f"![{alt}](figures/{name}.svg)")
     return "\n\n".join(parts) + "\n"
+
+
+def as_svg(figure: Figure, alt: str) -> bytes:
+    """The figure with its text as text, and nothing in it that changes from one time to the next."""
+    file = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "", "svg.fonttype": "none", "font.family": "sans-serif"}):
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Description": alt})
+    return file.getvalue()
 
 
 def status() -> str:
@@ -265,9 +343,16 @@ def pages() -> dict[str, str]:
         "leaderboard.md": leaderboard(records),
         "status.md": status(),
         "tried.md": tried(records),
+        "figures.md": in_figures(list(figures(records))),
     }
 
 
 if __name__ == "__main__":
     for name, text in pages().items():
         (ROOT / "book" / name).write_text(text, encoding="utf-8")
+    folder = ROOT / "book" / "figures"
+    folder.mkdir(exist_ok=True)
+    for old in folder.iterdir():
+        old.unlink()
+    for _, name, alt, figure in figures(read_folder(RESULTS)[0]):
+        (folder / f"{name}.svg").write_bytes(as_svg(figure, alt))

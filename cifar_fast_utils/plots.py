@@ -58,7 +58,8 @@ def write_curves(run: Run, path: Path) -> None:
 
 def subtitle(setting: Setting, shown: Sequence[Rung]) -> str:
     """What every figure of recorded runs says of them."""
-    runs = f"{sum(rung.n for rung in shown)} runs, {when(shown)}"
+    n = len({id(record) for rung in shown for record in rung.records})
+    runs = f"{n} runs, {when(shown)}"
     return f"{setting.dataset}, {setting.scale} scale, {runs}\n{setting.device}, {setting.precision}"
 
 
@@ -79,16 +80,19 @@ def seed_histogram(rung: Rung, setting: Setting) -> Figure:
 
 
 def accuracy_against(rungs: Sequence[Rung], cost: Callable[[Rung], float], label: str, setting: Setting) -> Figure:
-    """Mean accuracy of each rung, with its 95% interval, against what it cost."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    """Mean accuracy of each rung, with its 95% interval, against its cost; by numbers, which the legend explains."""
+    figure = Figure(figsize=(7, 4 + 0.12 * len(rungs)), layout="constrained")
     axes = figure.subplots()
-    for rung in rungs:
-        mean = rung.interval
+    for number, rung in enumerate(rungs, start=1):
+        mean, beside = rung.interval, 5 if number % 2 else -5  # in turns, for points that lie close together
         error = [[mean.mean - mean.low], [mean.high - mean.mean]] if mean.n > 1 else None
+        axes.plot([], [], " ", label=f"{number}: {rung.recipe.name} (n = {mean.n})")
         axes.errorbar(cost(rung), mean.mean, error, fmt="o" if mean.n > 1 else "x", color=BLUE, capsize=3)
-        axes.annotate(f"{rung.recipe.name} (n = {mean.n})", (cost(rung), mean.mean), (5, 4),
+        axes.annotate(str(number), (cost(rung), mean.mean), (beside, 4), ha="left" if beside > 0 else "right",
                       textcoords="offset points", fontsize="small")  # fmt: skip
     axes.set(xlabel=label, ylabel="test accuracy, percent, with its 95% interval", xlim=(0, None))
+    if rungs:
+        figure.legend(loc="outside lower center", ncols=2, fontsize="small", handlelength=0)
     axes.grid(alpha=0.3)
     axes.set_title(subtitle(setting, rungs), fontsize="medium")
     return figure
