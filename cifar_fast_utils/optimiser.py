@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from .recipe import Recipe
 
 LARGE = 100_000
-"""How many numbers a matrix has, on a CPU, for which several iterations at a time pay: with fewer, calls cost most."""
+"""How many numbers a wide matrix has, on a CPU, for which several iterations at a time pay: below, calls cost most."""
 
 
 def rate_at(recipe: Recipe, epoch: float) -> float:
@@ -91,7 +91,8 @@ def orthogonalise(matrix: Tensor, dtype: torch.dtype) -> Tensor:
     tall = len(matrix) > matrix.shape[1]
     x = (matrix.T if tall else matrix).to(dtype)
     x = x / x.norm().clamp(min=1e-7)
-    for times in (3, 2) if x.is_cpu and x.numel() >= LARGE else (1, 1, 1, 1, 1):
+    at_a_time = x.is_cpu and x.numel() >= LARGE and x.shape[1] >= 2 * len(x)
+    for times in (3, 2) if at_a_time else (1, 1, 1, 1, 1):
         x = iterated(x, times)
     return x.T if tall else x
 

@@ -752,6 +752,9 @@ def test_on_a_cpu_half_of_the_operations_of_large_matrices_are_saved() -> None:
     found = counter.get_total_flops()
     assert found == 8 * rows**2 * columns + 28 * rows**3  # chapter 16
     assert 0.5 < found / (5 * (4 * rows**2 * columns + 2 * rows**3)) < 0.55
+    with FlopCounterMode(display=False) as counter:
+        orthogonalise(torch.randn(400, 500), torch.float32)  # not wide: it would cost more
+    assert counter.get_total_flops() == 5 * (4 * 400**2 * 500 + 2 * 400**3)
 
 
 @pytest.mark.parametrize("fall", [0, 1, 2, 3])
