@@ -40,9 +40,14 @@ ASIDE = 5
 def caption(setting: Setting, rungs: Sequence[Rung], head: Sequence[str] = HEAD) -> str:
     """Where, how many and when, and how to read the table with these columns."""
     records = {id(record): record for rung in rungs for record in rung.records}.values()
-    threads = ", ".join(sorted({str(rung.threads) for rung in rungs}))
+    threads = sorted({rung.threads for rung in rungs})
+    on = ", ".join(
+        f"{n} CPU thread{'s' * (n > 1)}"
+        + f" for {', '.join(f'`{rung.recipe.name}`' for rung in rungs if rung.threads == n)}" * (len(threads) > 1)
+        for n in threads
+    )
     seconds = (
-        f"; seconds: medians ({threads} CPU thread{'s' * (threads != '1')}"
+        f"; seconds: medians ({on}"
         f"{', blank where recorded runs on this kind of device overlapped' * any(not rung.timed for rung in rungs)}"
         f"{', the test of runs with TTA left out' * any(r.timed and math.isnan(r.seconds('cold')) for r in rungs)})"
     )

@@ -16,23 +16,21 @@ from cifar_fast_utils import cli, plots
 from cifar_fast_utils.device import SCALES
 from cifar_fast_utils.errors import UserError
 from cifar_fast_utils.evidence import by_setting, compare, rung, rungs, same_on_shared_seeds
-from cifar_fast_utils.ledger import append, key_of, own_runs, read_folder
+from cifar_fast_utils.ledger import Key, append, key_of, own_runs, read_folder, setting_of
 from cifar_fast_utils.lengths import at_target, family, lengths
 from cifar_fast_utils.plan import Plan
 from cifar_fast_utils.recipe import get, with_epochs
-from cifar_fast_utils.report import caption, findings, plan_table, report
+from cifar_fast_utils.report import caption, findings, plan_table, report, told
 from cifar_fast_utils.run import Run, summary, table_row
 from cifar_fast_utils.stats import holm
 from cifar_fast_utils.tables import markdown
 from cifar_fast_utils.train import recipe_at
 from cifar_fast_utils.verdicts import plan_tables, rows
 
-DRAW = np.random.default_rng(0)
-
 
 def runs(name: str, mean: float, n: int = 8, sd: float = 0.001, **changes: Any) -> list[dict[str, Any]]:
     """`n` runs with exactly this mean and spread."""
-    values = DRAW.normal(size=n)
+    values = np.random.default_rng([n, *name.encode()]).normal(size=n)
     values = mean + sd * (values - values.mean()) / values.std(ddof=1)
     return [record(name, seed, float(value), **changes) for seed, value in enumerate(values)]
 
@@ -115,6 +113,34 @@ def test_seconds_are_medians_of_runs_with_as_many_threads() -> None:
     assert (found.threads, found.seconds("train"), found.seconds("cold")) == (2, 20.0, 22.0)
 
 
+def test_a_table_has_the_seconds_of_the_runs_made_for_its_plan() -> None:
+    later = {"train": 40.0, "train_eval": 41.0, "cold": 42.0}
+    ours, theirs = runs("celu", 0.86, n=3), [record("celu", seed, seconds=later) for seed in range(3, 8)]
+    others = [record("final", seed, seconds=later) for seed in range(3)]
+    records, own = [*ours, *theirs, *others], {key_of(one) for one in ours}
+    chosen = plan("celu", "final")
+
+    def shown(made: set[Key]) -> list[tuple[int, float]]:
+        return [(row.rung.n, row.rung.seconds("train")) for row in rows(chosen, records, own=made) if row.rung]
+
+    assert shown(own) == [(8, 10.0), (3, 40.0)]  # of final it has none of its own
+    assert shown(set()) == [(8, 40.0), (3, 40.0)]
+    setting = setting_of(records[0])
+    for made, seconds in ((True, ["train s", "train_eval s", "cold s"]), (False, [])):
+        said, table, *_ = told(chosen, setting, rows(chosen, records, own=own), made)
+        assert [name for name in cells(table)[0] if name.endswith(" s")] == seconds
+        assert ("seconds: medians" in said) == made
+        assert said.endswith(" Made for other plans.") != made
+
+
+def test_a_caption_says_which_rows_had_how_many_threads() -> None:
+    found = [rung(get("celu"), runs("celu", 0.86, n=3)), rung(get("final"), [record("final", 0, threads=1)])]
+    shown = [one for one in found if one]
+    setting = setting_of(shown[0].records[0])
+    assert "medians (1 CPU thread for `final`, 2 CPU threads for `celu`)" in caption(setting, shown)
+    assert "medians (2 CPU threads)" in caption(setting, shown[:1])
+
+
 def test_verdicts_of_a_table_against_the_rung_before_with_holms_correction() -> None:
     chosen = plan("label_smoothing", "celu", "ghost_norm", "frozen_scales", "whitening")
     records = runs("label_smoothing", 0.86) + runs("celu", 0.865) + runs("ghost_norm", 0.8652, sd=0.0005)
@@ -151,7 +177,7 @@ def test_verdicts_against_the_first_and_none() -> None:
 
 
 def test_the_same_function_is_seen_to_be_the_same() -> None:
-    records = runs("gpu_data", 0.86, n=8)
+    records = runs("gpu_data", 0.86, n=8, sd=0.003)
     records += [record("pool_before_act", one["seed"], one["accuracy"]) for one in records[:3]]
     table = rows(plan("gpu_data", "pool_before_act"), records)
     assert table[1].verdict == "no difference larger than 0 points shown (the same to the image on each of 3 seeds)"
@@ -349,9 +375,9 @@ def test_a_caption_speaks_of_its_tables_columns_alone() -> None:
     found = rung(get("celu"), runs("celu", 0.86))
     assert found is not None
     (setting,) = by_setting(found.records)
-    whole, short = caption(setting, [found]), caption(setting, [found], head=("n", "accuracy"))
-    assert "Accuracy in percent with its 95% interval; sd: of single runs; seconds" in whole
-    assert "Accuracy in percent; seconds" in short
+    assert "Accuracy in percent with its 95% interval; sd: of single runs; seconds" in caption(setting, [found])
+    assert "Accuracy in percent; seconds: medians" in caption(setting, [found], head=("n", "accuracy", "train s"))
+    assert caption(setting, [found], head=("n", "accuracy")).endswith("Accuracy in percent.")
 
 
 def test_a_ledger_belongs_to_the_plan_it_is_named_after(tmp_path: Path) -> None:
@@ -475,10 +501,11 @@ def test_every_setting_has_its_plots(tmp_path: Path, capsys: pytest.CaptureFixtu
     for kind, cost in (("seconds", 10.0), ("flops", 1e-9)):
         axes = drawn[f"1_noise_small_float32_{kind}"].axes[0]
         at = {text.get_text(): text.xy for text in axes.texts if isinstance(text, Annotation)}
-        assert at["celu (n = 8)"] == pytest.approx((cost, 86.0))
-        assert at["final (n = 2)"] == pytest.approx((cost, 87.5))
-    scattered = drawn["1_noise_small_float32_flops"].axes[0]
-    assert {text.get_text() for text in scattered.texts} == {"celu (n = 8)", "final (n = 2)"}
+        assert at["1"] == pytest.approx((cost, 86.0))
+        assert at["2"] == pytest.approx((cost, 87.5))
+        (legend,) = drawn[f"1_noise_small_float32_{kind}"].legends
+        assert [text.get_text() for text in legend.get_texts()] == ["1: celu (n = 8)", "2: final (n = 2)"]
+    assert len(drawn["1_noise_small_float32_flops"].axes[0].texts) == 2
     append(tmp_path / "runs.jsonl", {**record("celu"), "dataset": "noise-validation"})  # a search's: no evidence
     assert cli.main(["report", str(tmp_path), "--plots", str(tmp_path / "plots")]) == 0
     assert {path.stem for path in (tmp_path / "plots").glob("*.svg")} == set(drawn)
