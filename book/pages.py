@@ -1,11 +1,12 @@
 """Write the pages of the book that are made from data: `python book/pages.py` (or `make pages`).
 
 report.md and figures.md from the recorded runs, leaderboard.md from the article's figures and ours, status.md from the
-notebooks, tried.md from the searches.
+notebooks, tried.md from the searches. In the notebooks the tables of recorded runs are written anew, nothing else.
 """
 
 from __future__ import annotations
 
+import ast
 import io
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure
 
 from cifar_fast_utils.article import ARTICLE
 from cifar_fast_utils.evidence import Rung, by_setting, compare, of_device, rungs
+from cifar_fast_utils.excerpts import excerpts
 from cifar_fast_utils.ledger import Record, Setting, own_runs, read_folder
 from cifar_fast_utils.plan import VALIDATION, Plan, read_plan
 from cifar_fast_utils.plots import accuracy_against, seed_histogram
@@ -183,7 +185,8 @@ def status() -> str:
     head = ["notebook", "took", "on", "device", "precision", "dataset", "scale", "PyTorch", "commit"]
     return (
         "# Status\n\nThe outputs in the notebooks are stored: this is when and where they were made, and how long each "
-        "notebook ran from top to bottom.\n\n" + (markdown(head, lines) if lines else "None has been run yet.") + "\n"
+        "notebook ran from top to bottom. The tables of recorded runs under *The evidence* are of the ledger as it is "
+        "now.\n\n" + (markdown(head, lines) if lines else "None has been run yet.") + "\n"
     )
 
 
@@ -335,6 +338,40 @@ def tried(records: list[Record]) -> str:
     return "\n\n".join([TRIED, *(part for plan in plans if plan.search for part in search(plan, records))]) + "\n"
 
 
+def evidence_calls(source: str) -> list[tuple[list[str], str | None]]:
+    """The rungs and the plan of each call in a cell that does nothing but call `notebook.evidence`; else empty."""
+    calls = []
+    if source.startswith("notebook.evidence("):
+        for statement in ast.parse(source).body:
+            if not (isinstance(statement, ast.Expr) and isinstance(call := statement.value, ast.Call)):
+                return []
+            if ast.unparse(call.func) != "notebook.evidence":
+                return []
+            named = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+            calls.append(([ast.literal_eval(rung) for rung in call.args], named.get("plan")))
+    return calls
+
+
+def with_evidence(path: Path, records: list[Record]) -> str:
+    """A notebook with the tables of recorded runs as these make them, all else as it is."""
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and cell.outputs and (calls := evidence_calls(cell.source)):
+            plain = "<IPython.core.display.Markdown object>"
+            cell.outputs = [
+                nbformat.v4.new_output("display_data", {"text/markdown": part, "text/plain": plain})
+                for rungs, plan in calls
+                for part in excerpts(records, RESULTS, rungs, plan)
+            ]
+    return f"{nbformat.writes(notebook)}\n"
+
+
+def chapters() -> dict[Path, str]:
+    """Each notebook and its text, with today's tables of recorded runs."""
+    records, _ = read_folder(RESULTS)
+    return {path: with_evidence(path, records) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+
+
 def pages() -> dict[str, str]:
     """Each generated page's file name and content."""
     records, _ = read_folder(RESULTS)
@@ -350,6 +387,8 @@ def pages() -> dict[str, str]:
 if __name__ == "__main__":
     for name, text in pages().items():
         (ROOT / "book" / name).write_text(text, encoding="utf-8")
+    for path, text in chapters().items():
+        path.write_text(text, encoding="utf-8")
     folder = ROOT / "book" / "figures"
     folder.mkdir(exist_ok=True)
     for old in folder.iterdir():

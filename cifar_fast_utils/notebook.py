@@ -11,7 +11,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -35,19 +35,18 @@ from .device import (
     unused_gpu,
 )
 from .errors import UserError, memory_named
+from .excerpts import excerpts
 from .experiment import Job
 from .files import stamp
-from .ledger import Damaged, Record, Setting, own_runs, read_folder
+from .ledger import Damaged, Record, Setting, read_folder
 from .ledger import results_folder as results_folder
 from .network import run_flops
-from .plan import read_plan
 from .recipe import Recipe, get, with_epochs
 from .record import current_commit, to_record
-from .report import told, where
+from .report import where
 from .run import Clock, Run
 from .tables import markdown
 from .train import count_flops, recipe_at, train
-from .verdicts import plan_tables
 
 SCALE_VARIABLE = "CIFAR_FAST_SCALE"
 CPU_EPOCHS = 2.0
@@ -206,41 +205,9 @@ def recorded() -> list[Record]:
 
 
 def evidence(*rungs: str, plan: str | None = None) -> None:
-    """Show what the recorded runs say of these rungs: the tables of the plans that compare them, with verdicts.
-
-    Each is a plan's table in one setting, cut to these rungs and what they are compared with. `plan="lengths"` asks for
-    the tables of that plan alone, `plan="ladder*"` of all so called; without rungs, whole. Where a setting with more
-    runs has been shown, one with single runs is only named: they tell no difference.
-    """
-    shown = False
-    records = recorded()
-    for path in sorted(results_folder().glob(f"{plan or '*'}.toml")):
-        found = read_plan(path)
-        if found.search or (plan is None and found.compare == "none"):
-            continue
-        tabled, single, own = False, [], own_runs(path)
-        for setting, table in plan_tables(found, records, own):
-            recorded_rows = [k for k, row in enumerate(table) if row.rung]
-            wanted = [k for k in recorded_rows if not rungs or table[k].recipe.name.split("@")[0] in rungs]
-            others = {j for j in recorded_rows if any(table[j].rung is table[k].other for k in wanted)} - {*wanted}
-            if wanted and tabled and all(rung.n < 2 for k in wanted if (rung := table[k].rung)):
-                single.append(f"{setting.device}, {setting.precision}")
-            elif wanted:
-                shown = tabled = True
-                # What they are compared with stands there for its figures: its own verdict is of another comparison.
-                bare = {k: replace(table[k], other=None, difference=None, verdict="") for k in others}
-                kept = [bare.get(k, table[k]) for k in sorted({*wanted, *others})]
-                tests = sum(row.difference is not None for row in table)
-                said = f"**{found.question}**"
-                if tests:
-                    corrected = f"; the verdicts are corrected for {tests} comparisons" * (tests > 1)
-                    said += f" ({found.worth:g} points matter{corrected}.)"
-                display(Markdown("\n\n".join([said, *told(found, setting, kept, setting in own)])))
-        if single:
-            display(Markdown(f"On {'; '.join(single)} there are single runs, which tell no difference."))
-    if not shown:
-        of = [", ".join(f"`{name}`" for name in rungs), f"the plan `{plan}`" if plan else ""]
-        display(Markdown(f"No recorded runs of {' in '.join(filter(None, of))} yet."))
+    """Show what the recorded runs say of these rungs, as by `excerpts`."""
+    for part in excerpts(recorded(), results_folder(), rungs, plan):
+        display(Markdown(part))
 
 
 def provenance(outputs: Sequence[Any]) -> dict[str, Any] | None:

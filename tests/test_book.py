@@ -152,6 +152,23 @@ def test_the_generated_pages_are_up_to_date() -> None:
         assert (ROOT / "book" / name).read_text(encoding="utf-8") == text, f"{name}: run `make pages`"
 
 
+def test_the_chapters_tables_are_those_of_the_recorded_runs() -> None:
+    for path, text in pages.chapters().items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name}: run `make pages`"
+
+
+def test_only_cells_that_show_evidence_are_written_anew(tmp_path: Path) -> None:
+    sources = ['notebook.evidence("celu")\nnotebook.evidence(plan="none")', "print(1)", 'x = notebook.evidence("celu")']
+    outputs = [nbformat.v4.new_output("stream", name="stdout", text="old\n")]
+    cells = [nbformat.v4.new_code_cell(source, outputs=outputs) for source in sources]
+    cells.append(nbformat.v4.new_code_cell(sources[0]))  # never run
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "page.ipynb")
+    made = nbformat.reads(pages.with_evidence(tmp_path / "page.ipynb", []), as_version=4)
+    said = ["No recorded runs of `celu` yet.", "No recorded runs of the plan `none` yet."]
+    assert [output.data["text/markdown"] for output in made.cells[0].outputs] == said
+    assert [cell.outputs for cell in made.cells[1:]] == [outputs, outputs, []]
+
+
 def test_the_figures_are_those_of_the_recorded_runs() -> None:
     text = (ROOT / "book" / "figures.md").read_text(encoding="utf-8")
     shown = re.findall(r"!\[(.+)\]\(figures/(\w+\.svg)\)", text)

@@ -54,7 +54,8 @@ ORDER = [
     "download", "data", "device", "augment", "host", "epochs", "rows", "layers", "whitening", "lean", "network",
     "graph", "optimiser", "last_seen", "evaluate", "run", "step", "loop", "train", "record", "weights", "schema",
     "ledger", "plan", "check", "experiment", "ray_engine", "stats", "evidence", "tables", "shares", "lengths",
-    "verdicts", "report", "beside", "plots", "info", "bench", "notebook", "arguments", "commands", "cli", "__main__",
+    "verdicts", "report", "excerpts", "beside", "plots", "info", "bench", "notebook", "arguments", "commands", "cli",
+    "__main__",
 ]  # fmt: skip
 
 
