@@ -1,7 +1,8 @@
 """Run notebooks and store their outputs: `python book/execute.py notebooks/NAME.ipynb …`.
 
 The outputs are those of a lesson at the small scale, on the images that CIFAR_FAST_DATA names. Nothing in them is
-edited, but progress bars, which overwrite themselves, are left out.
+edited, but progress bars, which overwrite themselves, are left out, and `pages.py` keeps the tables of recorded runs up
+to date.
 """
 
 from __future__ import annotations
