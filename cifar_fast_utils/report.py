@@ -76,10 +76,7 @@ def cells(rung: Rung, planned: int = 0) -> list[str]:
 
 
 def plan_table(plan: Plan, rows: Sequence[Row], own: bool = True) -> str:
-    """The plan's table for one setting, of the rungs that have runs; `own`: they were made for this plan.
-
-    Else it has no seconds: those of several plans may be of several versions of the package.
-    """
+    """The plan's table for one setting, of the rungs with runs; without seconds unless `own`: they may mix versions."""
     goal = not all(math.isnan(row.p_of_goal) for row in rows)
     said = [f"p of {goal_of(plan)}"] if goal else []
     if plan.compare != "none":
