@@ -1,6 +1,7 @@
 """The rules that notebooks and pages keep."""
 
 import functools
+import itertools
 import json
 import math
 import os
@@ -167,6 +168,19 @@ def test_only_cells_that_show_evidence_are_written_anew(tmp_path: Path) -> None:
     said = ["No recorded runs of `celu` yet.", "No recorded runs of the plan `none` yet."]
     assert [output.data["text/markdown"] for output in made.cells[0].outputs] == said
     assert [cell.outputs for cell in made.cells[1:]] == [outputs, outputs, []]
+
+
+def test_what_compiling_costs_is_the_measured_cost() -> None:
+    found = json.loads((ROOT / "benchmarks" / "xeon_amx_compiled.json").read_text(encoding="utf-8"))["milliseconds"]
+    assert {(one["recipe"], one["scale"]) for one in found} == set(
+        itertools.product(("airbench94", "final"), ("full", "small"))
+    )
+    ratios = [one["ratio"] for one in found]
+    longest = max(one["first_s"] for one in found)
+    cells = nbformat.read(ROOT / "notebooks" / "13_the_machine.ipynb", as_version=4).cells
+    said = " ".join(" ".join(cell.source for cell in cells).split())
+    assert f"{min(ratios):.2f} to {max(ratios):.2f} times as long compiled as eager" in said
+    assert f"compiling took up to {longest:.0f} seconds" in said
 
 
 def test_the_figures_are_those_of_the_recorded_runs() -> None:
