@@ -17,7 +17,7 @@ from .data import Dataset, make_dataset
 from .device import SCALES, Scale, choose_device, choose_precision, cores_of, device_name
 from .errors import UserError, out_of_memory
 from .evaluate import BATCH
-from .ledger import Record, Setting, append, check_appendable, read_folder, setting_of
+from .ledger import Record, Setting, append, check_appendable, read, read_folder, setting_of
 from .plan import VALIDATION, Plan, missing
 from .recipe import Recipe, from_dict, with_epochs
 from .record import current_commit, to_record
@@ -166,7 +166,7 @@ def carry_out(plan: Plan, ledger: Path, dataset: Dataset, engine: Engine, progre
     """Make the plan's missing runs and append each to the ledger as it ends; how many were added.
 
     What any file of the ledger's folder holds of this setting is not run again, and not added again if another process
-    made it meanwhile. Ctrl-C loses the run in progress. A run that fails keeps none of the others from being made:
+    has added it meanwhile. Ctrl-C loses the run in progress. A run that fails keeps none of the others from being made:
     `UserError` is raised at the end. It is raised at once as by `to_do`, and if the ledger cannot be written.
     """
     check_appendable(ledger)
@@ -191,8 +191,8 @@ def carry_out(plan: Plan, ledger: Path, dataset: Dataset, engine: Engine, progre
             else:
                 on, recipe, seed = setting_of(record), from_dict(record["recipe"]), record["seed"]
                 which, where = f"{recipe.name}, seed {seed}", f"on {on.device} in {on.precision}"
-                records, _ = read_folder(ledger.parent)  # once more: another process may record as well
-                if missing([(recipe, seed)], records, on):
+                meanwhile, _ = read([ledger] if ledger.exists() else [])  # another process may record as well
+                if missing([(recipe, seed)], [*records, *meanwhile], on):
                     append(ledger, record)
                     made += 1
                 else:
