@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import ast
 import io
+import re
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import matplotlib
 import nbformat
 from matplotlib.figure import Figure
 
 from cifar_fast_utils.article import ARTICLE
+from cifar_fast_utils.device import cores_of
 from cifar_fast_utils.evidence import Rung, by_setting, compare, of_device, rungs
 from cifar_fast_utils.excerpts import excerpts
 from cifar_fast_utils.ledger import Record, Setting, own_runs, read_folder
 from cifar_fast_utils.plan import VALIDATION, Plan, read_plan
-from cifar_fast_utils.plots import accuracy_against, seed_histogram
+from cifar_fast_utils.plots import accuracy_against, seed_histogram, subtitle
 from cifar_fast_utils.recipe import LADDER, MODERN, RECIPES, get
 from cifar_fast_utils.report import HEAD, caption, cells, report, signed
 from cifar_fast_utils.tables import markdown, unless_nan
@@ -106,60 +109,74 @@ def whole_recipes(records: list[Record]) -> Iterator[tuple[Setting, list[Rung]]]
 
 
 MANY = 4
-"""How many recipes or runs of each make a figure that a table does not."""
+"""How many recipes make a figure that shows more than a table."""
+ENOUGH = 3
+"""How many runs of a recipe make a point."""
 SEEDS = 20
-"""How many seeds make a histogram."""
+"""How many make a histogram."""
 
 
-def drawn(name: str, setting: Setting, shown: Sequence[Rung]) -> Iterator[tuple[str, str, Figure]]:
-    """Accuracy against FLOPs, and against seconds where there are any: each figure's name, alternative text, figure."""
-    timed = [rung for rung in shown if rung.timed]
+def file_name(*words: str) -> str:
+    """Words as a name that is fit for a file."""
+    return "_".join(re.findall("[a-z0-9]+", " ".join(words).lower()))
+
+
+def against_costs(name: str, setting: Setting, shown: Sequence[Rung]) -> Iterator[tuple[str, str, Figure]]:
+    """Accuracy against FLOPs and, on a processor, seconds: each figure's name, its alternative text, the figure.
+
+    On a GPU the recipes ran at most by several versions of the package, of which one is much the faster.
+    """
+    timed = [rung for rung in shown if rung.timed and cores_of(setting.device)]
     costs: list[tuple[str, str, Callable[[Rung], float], Sequence[Rung]]] = [
         ("flops", "PFLOP of training", lambda rung: rung.flops / 1e15, shown),
         ("seconds", "median seconds of training", lambda rung: rung.seconds("train"), timed),
     ]
     for kind, label, cost, those in costs:
         if len(those) >= MANY:
-            points = "; ".join(f"{rung.recipe.name} {rung.interval.mean:.2f} at {cost(rung):.3g}" for rung in those)
+            points = "; ".join(
+                f"{rung.recipe.name} {rung.interval.mean:.2f} at {cost(rung):.3g} (n = {rung.n})" for rung in those
+            )
+            said = " ".join(subtitle(setting, those).split())
             figure = accuracy_against(those, cost, label, setting)
-            yield f"{name}_{kind}", f"Accuracy in percent against {label}: {points}.", figure
+            where = file_name(name, setting.device, setting.scale, setting.precision, kind)
+            yield where, f"{said}. Accuracy in percent against {label}: {points}.", figure
 
 
 def figures(records: list[Record]) -> Iterator[tuple[str, str, str, Figure]]:
     """The figures of figures.md: the heading over each, its name, its alternative text, the figure."""
     path = RESULTS / "ladder_half.toml"
     own = own_runs(path)
-    for number, (setting, table) in enumerate(plan_tables(read_plan(path), records, own), start=1):
-        ladder = [row.rung for row in table if row.rung and row.rung.n > 2]
+    for setting, table in plan_tables(read_plan(path), records, own):
+        ladder = [row.rung for row in table if row.rung and row.rung.n >= ENOUGH]
         if setting in own and len(ladder) == len(table):
-            for figure in drawn(f"ladder_{number}", setting, ladder):
+            for figure in against_costs("ladder", setting, ladder):
                 yield ("The article's ladder at half its epochs", *figure)
     whole = list(whole_recipes(records))
-    for number, (setting, ranked) in enumerate(whole, start=1):
-        for figure in drawn(f"recipes_{number}", setting, [rung for rung in ranked if rung.n > 2]):
+    for setting, ranked in whole:
+        for figure in against_costs("recipes", setting, [rung for rung in ranked if rung.n >= ENOUGH]):
             yield ("Recipes at their own length", *figure)
-    for number, (setting, ranked) in enumerate(whole, start=1):
+    for setting, ranked in whole:
         for rung in ranked:
             if rung.n >= SEEDS:
-                mean = rung.interval
+                mean, said = rung.interval, " ".join(subtitle(setting, [rung]).split())
                 span = f"{min(rung.points):.2f} to {max(rung.points):.2f} percent"
-                alt = (f"Histogram of {mean.n} accuracies from {span}, mean {mean.mean:.2f}, its 95% interval "
-                       f"{mean.low:.2f} to {mean.high:.2f}.")  # fmt: skip
-                name = f"seeds_{number}_{rung.recipe.name}"
+                alt = (f"{rung.recipe.name}: {said}. Histogram of accuracies from {span}, mean {mean.mean:.2f}, "
+                       f"its 95% interval {mean.low:.2f} to {mean.high:.2f}.")  # fmt: skip
+                name = file_name("seeds", setting.device, setting.scale, setting.precision, rung.recipe.name)
                 yield "How the seeds of a recipe spread", name, alt, seed_histogram(rung, setting)
 
 
-def in_figures(drawn: Sequence[tuple[str, str, str, Figure]]) -> str:
+def in_figures(shown: Sequence[tuple[str, str, str, Figure]]) -> str:
     """The page that shows them."""
     parts = [
         "# What was found, in figures",
         "Drawn from the recorded runs alone, where there are enough of them. The tables are in "
-        "[what was found](report.md) and in the [leaderboard](leaderboard.md), which also says which seconds are of an "
-        "earlier version. Each title says on which images (`cifar10-jpeg` is not CIFAR-10), which scale and which "
-        "machine. What to look for: points to the left and above.",
+        "[what was found](report.md) and in the [leaderboard](leaderboard.md). Each title says on which images "
+        "(`cifar10-jpeg` is not CIFAR-10), at which scale and on which machine. Where accuracy stands against a cost, "
+        "look for points to the left and above.",
     ]
-    for number, (heading, name, alt, _) in enumerate(drawn):
-        if not number or drawn[number - 1][0] != heading:
+    for number, (heading, name, alt, _) in enumerate(shown):
+        if not number or shown[number - 1][0] != heading:
             parts.append(f"## {heading}")
         parts.append(f"![{alt}](figures/{name}.svg)")
     return "\n\n".join(parts) + "\n"
@@ -171,6 +188,20 @@ def as_svg(figure: Figure, alt: str) -> bytes:
     with matplotlib.rc_context({"svg.hashsalt": "", "svg.fonttype": "none", "font.family": "sans-serif"}):
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Description": alt})
     return file.getvalue()
+
+
+def draw(folder: Path, shown: Sequence[tuple[str, str, str, Figure]]) -> None:
+    """Write the figures whose data has changed, as their description says, and remove those that are no more.
+
+    The others stay, for another version of matplotlib would write them in other bytes.
+    """
+    folder.mkdir(exist_ok=True)
+    wanted = {folder / f"{name}.svg": (figure, alt) for _, name, alt, figure in shown}
+    for path, (figure, alt) in wanted.items():
+        if not path.exists() or f">{escape(alt)}<" not in path.read_text(encoding="utf-8"):
+            path.write_bytes(as_svg(figure, alt))
+    for path in set(folder.glob("*.svg")) - set(wanted):
+        path.unlink()
 
 
 def status() -> str:
@@ -186,7 +217,9 @@ def status() -> str:
     return (
         "# Status\n\nThe outputs in the notebooks are stored: this is when and where they were made, and how long each "
         "notebook ran from top to bottom. The tables of recorded runs under *The evidence* are of the ledger as it is "
-        "now.\n\n" + (markdown(head, lines) if lines else "None has been run yet.") + "\n"
+        "now, but for chapter 12's, and all figures are as old as the rest.\n\n"
+        + (markdown(head, lines) if lines else "None has been run yet.")
+        + "\n"
     )
 
 
@@ -305,10 +338,15 @@ bfloat16, medians of 8, in turns, once, on two cores of an AMD EPYC of family 25
 can pad one side alone only by a copy, and computes the gradient of all that was padded."""
 
 
-def search(plan: Plan, records: list[Record]) -> list[str]:
-    """A search in each of its settings: every try, what it changes, why, and its accuracy against its base's."""
+def search(plan: Plan, records: list[Record], own: Collection[Setting] | None = None) -> list[str]:
+    """A search in each of its settings: every try, what it changes, why, and its accuracy against its base's.
+
+    `own`: the settings in which it was carried out; other searches' runs alone make no table.
+    """
     parts = [f"## {plan.question}"]
     for setting, table in plan_tables(plan, records):
+        if own is not None and setting not in own:
+            continue
         made = {name: row.rung for name, row in zip(plan.names, table, strict=True)}
         lines = []
         for one in plan.tries:
@@ -334,8 +372,9 @@ def search(plan: Plan, records: list[Record]) -> list[str]:
 
 def tried(records: list[Record]) -> str:
     """All searches."""
-    plans = [read_plan(path) for path in sorted(RESULTS.glob("*.toml"))]
-    return "\n\n".join([TRIED, *(part for plan in plans if plan.search for part in search(plan, records))]) + "\n"
+    plans = [(read_plan(path), own_runs(path)) for path in sorted(RESULTS.glob("*.toml"))]
+    parts = (part for plan, own in plans if plan.search for part in search(plan, records, own))
+    return "\n\n".join([TRIED, *parts]) + "\n"
 
 
 def evidence_calls(source: str) -> list[tuple[list[str], str | None]]:
@@ -389,9 +428,4 @@ if __name__ == "__main__":
         (ROOT / "book" / name).write_text(text, encoding="utf-8")
     for path, text in chapters().items():
         path.write_text(text, encoding="utf-8")
-    folder = ROOT / "book" / "figures"
-    folder.mkdir(exist_ok=True)
-    for old in folder.iterdir():
-        old.unlink()
-    for _, name, alt, figure in figures(read_folder(RESULTS)[0]):
-        (folder / f"{name}.svg").write_bytes(as_svg(figure, alt))
+    draw(ROOT / "book" / "figures", list(figures(read_folder(RESULTS)[0])))

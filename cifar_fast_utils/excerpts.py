@@ -46,7 +46,7 @@ def excerpts(
                     said += f" ({found.worth:g} points matter{corrected}.)"
                 yield "\n\n".join([said, *told(found, setting, kept, setting in own)])
         if single:
-            yield f"On {'; '.join(single)} there are single runs, which tell no difference."
+            yield f"Single runs only, which tell no difference: on {'; on '.join(single)}."
     if not shown:
         of = [", ".join(f"`{name}`" for name in rungs), f"the plan `{plan}`" if plan else ""]
         yield f"No recorded runs of {' in '.join(filter(None, of))} yet."

@@ -165,9 +165,10 @@ def to_do(plan: Plan, dataset: Dataset, records: list[Record], setting: Setting)
 def carry_out(plan: Plan, ledger: Path, dataset: Dataset, engine: Engine, progress: bool = True) -> int:
     """Make the plan's missing runs and append each to the ledger as it ends; how many were added.
 
-    What any file of the ledger's folder holds of this setting is not run again, and not added again if another process
-    has added it meanwhile. Ctrl-C loses the run in progress. A run that fails keeps none of the others from being made:
-    `UserError` is raised at the end. It is raised at once as by `to_do`, and if the ledger cannot be written.
+    What any file of the ledger's folder holds of this setting is not run again, and not added if another process has
+    added it to this ledger meanwhile. Ctrl-C loses the run in progress. A run that fails keeps none of the others from
+    being made: `UserError` is raised at the end. It is raised at once as by `to_do`, and if the ledger cannot be
+    written.
     """
     check_appendable(ledger)
     records, damaged = read_folder(ledger.parent)

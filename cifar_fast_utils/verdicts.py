@@ -73,7 +73,9 @@ def rows(
         return not own or 0 <= record["seed"] - plan.first_seed < n or key_of(record) in own
 
     def timed(found: Rung | None) -> Rung | None:
-        return found and replace(found, timed=tuple(one for one in found.timed if key_of(one) in own) or found.timed)
+        if found is None or not any(key_of(one) in own for one in found.records):
+            return found
+        return replace(found, timed=tuple(one for one in found.timed if key_of(one) in own))
 
     rungs = [
         timed(rung(recipe, [one for one in records if counts(one, n)], records if neighbours is None else neighbours))

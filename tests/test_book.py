@@ -19,6 +19,7 @@ import execute
 import nbformat
 import pages
 import pytest
+from matplotlib.figure import Figure
 from records import record
 
 from cifar_fast_utils.article import ARTICLE
@@ -186,7 +187,7 @@ def test_what_compiling_costs_is_the_measured_cost() -> None:
 def test_the_figures_are_those_of_the_recorded_runs() -> None:
     text = (ROOT / "book" / "figures.md").read_text(encoding="utf-8")
     shown = re.findall(r"!\[(.+)\]\(figures/(\w+\.svg)\)", text)
-    assert {path.name for path in (ROOT / "book" / "figures").iterdir()} == {name for _, name in shown}
+    assert {path.name for path in (ROOT / "book" / "figures").glob("*.svg")} == {name for _, name in shown}
     for alt, name in shown:  # the file says what it was drawn from: its bytes differ with matplotlib's version
         found = ElementTree.parse(ROOT / "book" / "figures" / name).find(".//{*}description")
         assert found is not None
@@ -195,15 +196,39 @@ def test_the_figures_are_those_of_the_recorded_runs() -> None:
 
 def test_a_figure_has_a_point_for_each_recipe_that_ran_often_enough() -> None:
     names = {"celu": 3, "final": 20, "tta": 4, "frozen_scales": 3, "whitening": 2}
-    made = [record(name, seed, 0.8 + seed / 1000) for name, n in names.items() for seed in range(n)]
+    made = [
+        record(name, seed, 0.8 + seed / 1000, device="a machine, 2 cores")
+        for name, n in names.items()
+        for seed in range(n)
+    ]
     found = {name: (heading, alt, figure) for heading, name, alt, figure in pages.figures(made)}
-    assert list(found) == ["recipes_1_flops", "recipes_1_seconds", "seeds_1_final"]
-    heading, alt, figure = found["recipes_1_flops"]
+    recipes = "recipes_a_machine_2_cores_small_float32"
+    assert list(found) == [f"{recipes}_flops", f"{recipes}_seconds", "seeds_a_machine_2_cores_small_float32_final"]
+    heading, alt, figure = found[f"{recipes}_flops"]
     assert heading == "Recipes at their own length"
+    assert alt.startswith("noise, small scale, 30 runs, 2026-01-01 a machine, 2 cores, float32. Accuracy in percent")
     assert re.findall(r"(\w+) 8\d\.\d\d at", alt) == ["final", "tta", "celu", "frozen_scales"]
     assert [text.get_text() for text in figure.axes[0].texts] == ["1", "2", "3", "4"]
-    assert "Histogram of 20 accuracies from 80.50 to 82.40 percent, mean 81.45" in found["seeds_1_final"][1]
-    assert pages.as_svg(figure, alt) == pages.as_svg(figure, alt)
+    *_, (_, spread, _) = found.values()
+    assert spread.startswith("final: noise, small scale, 20 runs")
+    assert "Histogram of accuracies from 80.50 to 82.40 percent, mean 81.45" in spread
+    once, again = (next(figure for *_, figure in pages.figures(made)) for _ in range(2))
+    assert pages.as_svg(once, alt) == pages.as_svg(again, alt)
+    gpu = [{**one, "device": "a GPU"} for one in made]
+    assert [name for _, name, *_ in pages.figures(gpu)] == ["recipes_a_gpu_small_float32_flops",
+                                                           "seeds_a_gpu_small_float32_final"]  # fmt: skip
+
+
+def test_only_figures_whose_data_has_changed_are_drawn_anew(tmp_path: Path) -> None:
+    figure = Figure()
+    pages.draw(tmp_path, [("", name, f"{name} < 1 & more", figure) for name in ("one", "two")])
+    for path in tmp_path.iterdir():
+        path.write_text(path.read_text(encoding="utf-8") + "<!-- old -->", encoding="utf-8")
+    pages.draw(tmp_path, [("", "one", "one < 1 & more", figure), ("", "two", "other", figure)])
+    kept = {path.stem: "<!-- old -->" in path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
+    assert kept == {"one": True, "two": False}
+    pages.draw(tmp_path, [("", "one", "one < 1 & more", figure)])
+    assert [path.name for path in tmp_path.iterdir()] == ["one.svg"]
 
 
 def test_the_leaderboard_ranks_whole_recipes_of_the_evidence_by_their_mean() -> None:

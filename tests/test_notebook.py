@@ -214,7 +214,7 @@ def test_the_evidence_of_a_rung_is_the_plans_table_with_the_rung_before(
     shown.clear()
     notebook.evidence("celu", plan="p")
     assert "one run's machine" not in shown[0]
-    assert shown[1:] == ["On one run's machine, float32 there are single runs, which tell no difference."]
+    assert shown[1:] == ["Single runs only, which tell no difference: on one run's machine, float32."]
     append(tmp_path / "p.jsonl", {**record("celu@half", 1), "device": "one run's machine"})
     shown.clear()
     notebook.evidence("celu", plan="p")

@@ -459,9 +459,11 @@ def test_ledgers_only_grow(tmp_path: Path, git: Callable[..., str]) -> None:
         ledger.with_name(f"{name}.toml").write_text(text)
         said = grown()
         assert said.returncode == code
-        assert said.stderr == "book/results/runs.toml: changed after its runs, in book/results/runs.jsonl\n" * code
+        assert (
+            said.stderr == "book/results/runs.toml: changed after runs of its own, in book/results/runs.jsonl\n" * code
+        )
     (ledger.parent / "runs.toml").unlink()
-    assert "runs.toml: changed after its runs" in grown().stderr
+    assert "runs.toml: changed after runs of its own" in grown().stderr
     git(tmp_path, "checkout", ".")
     for before, code in (("0" * 40, 0), ("", 2)):  # a new repository's first push; a workflow that has lost its way
         assert subprocess.run([ROOT / ".ci" / "append_only", before], cwd=tmp_path).returncode == code

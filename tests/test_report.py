@@ -125,6 +125,10 @@ def test_a_table_has_the_seconds_of_the_runs_made_for_its_plan() -> None:
 
     assert shown(own) == [(8, 10.0), (3, 40.0)]  # of final it has none of its own
     assert shown(set()) == [(8, 40.0), (3, 40.0)]
+    crowd = [record("ghost_norm", one["seed"], started=one["started"]) for one in ours]
+    beside = rows(chosen, records, [*records, *crowd], own)[0].rung
+    assert beside is not None
+    assert math.isnan(beside.seconds("train"))  # its own had company: no others' in their place
     setting = setting_of(records[0])
     for made, seconds in ((True, ["train s", "train_eval s", "cold s"]), (False, [])):
         said, table, *_ = told(chosen, setting, rows(chosen, records, own=own), made)
