@@ -213,8 +213,11 @@ def test_the_measured_runs_in_rows_are_the_recorded_ones() -> None:
     assert f"{trained(fast):.0f} in the median, {count[under]} of them less than eight minutes" in text
     assert f"came to {mean_tta(fast):.2f} % ({statistics.stdev(new):.2f}) with TTA" in text
     assert f"{count[len(air)]} of `airbench94` took {trained(air):.0f} s and came to {mean_tta(air):.2f} %" in text
-    p = p_not_below(new, old, 0.1)
-    assert f"that is {'' if p < 0.05 else 'not '}enough on that machine alone (p = {p:.2g})" in text
+    older = [100 * float(run["tta_accuracy"]) for run in ledger("eight_minutes.jsonl", "airbench94")]
+    p, with_older = p_not_below(new, old, 0.1), p_not_below(new, [*old, *older], 0.1)
+    shown = "shows it" if min(p, with_older) < 0.05 else "does not show it"
+    alone = f"On that machine alone the same test of one side {shown}"
+    assert f"{alone} (p = {p:.2g}, and {with_older:.2g} with those {count[len(older)]})" in text
     pairs = f"{statistics.median(ratios):.2f} of the seconds ({min(ratios):.2f} to {max(ratios):.2f})"
     assert f"In the {count[len(ratios)]} pairs that ran in turns `fast` takes {pairs}" in text
     chapter = " ".join((ROOT / "notebooks" / "17_where_flops_count.ipynb").read_text(encoding="utf-8").split())
