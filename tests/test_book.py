@@ -171,6 +171,25 @@ def test_only_cells_that_show_evidence_are_written_anew(tmp_path: Path) -> None:
     assert [cell.outputs for cell in made.cells[1:]] == [outputs, outputs, []]
 
 
+def test_the_chapter_on_lookahead_tells_how_an_average_did_in_its_place() -> None:
+    results = ROOT / "book" / "results"
+    records = read([results / "tried_averages.jsonl"])[0]
+    ((_, (ahead, short, long)),) = plan_tables(read_plan(results / "tried_averages.toml"), records)
+    cells = nbformat.read(ROOT / "notebooks" / "16_stepping_further.ipynb", as_version=4).cells
+    said = " ".join(" ".join(cell.source for cell in cells).split())
+    assert ahead.rung
+    assert short.rung
+    assert short.difference
+    assert long.difference
+    assert ahead.rung.n == short.rung.n == 8
+    assert f"comes to {short.rung.interval.mean:.2f} percent, Lookahead to {ahead.rung.interval.mean:.2f}:" in said
+    near, far = (signed(row.difference).replace("(", "").replace(")", "") for row in (short, long))
+    points, interval = near.split(" ", 1)
+    assert f"{points} points, {interval}, so which is better cannot be told" in said
+    assert short.verdict.startswith("too few runs")
+    assert f"is {-long.difference.mean:.0f} points lower ({far.split(' ', 1)[1]})" in said
+
+
 def test_what_compiling_costs_is_the_measured_cost() -> None:
     found = json.loads((ROOT / "benchmarks" / "xeon_amx_compiled.json").read_text(encoding="utf-8"))["milliseconds"]
     assert {(one["recipe"], one["scale"]) for one in found} == set(
