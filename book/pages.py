@@ -124,7 +124,7 @@ def file_name(*words: str) -> str:
 def against_costs(name: str, setting: Setting, shown: Sequence[Rung]) -> Iterator[tuple[str, str, Figure]]:
     """Accuracy against FLOPs and, on a processor, seconds: each figure's name, its alternative text, the figure.
 
-    On a GPU the recipes ran at most by several versions of the package, of which one is much the faster.
+    No seconds of a GPU: its runs are of versions of the package of which one is much the faster.
     """
     timed = [rung for rung in shown if rung.timed and cores_of(setting.device)]
     costs: list[tuple[str, str, Callable[[Rung], float], Sequence[Rung]]] = [

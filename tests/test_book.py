@@ -19,13 +19,16 @@ import execute
 import nbformat
 import pages
 import pytest
+import torch
 from matplotlib.figure import Figure
 from records import record
+from torch.utils.flop_counter import FlopCounterMode
 
 from cifar_fast_utils.article import ARTICLE
 from cifar_fast_utils.device import cores_of
 from cifar_fast_utils.evidence import by_setting, rung
 from cifar_fast_utils.ledger import read, setting_of
+from cifar_fast_utils.optimiser import orthogonalise
 from cifar_fast_utils.plan import Plan, Try, read_plan
 from cifar_fast_utils.recipe import get
 from cifar_fast_utils.report import signed
@@ -201,6 +204,23 @@ def test_what_compiling_costs_is_the_measured_cost() -> None:
     said = " ".join(" ".join(cell.source for cell in cells).split())
     assert f"{min(ratios):.2f} to {max(ratios):.2f} times as long compiled as eager" in said
     assert f"compiling took up to {longest:.0f} seconds" in said
+    (wide,) = [one for one in found if (one["recipe"], one["scale"]) == ("final", "full")]
+    assert f"`final` at full width would take {wide['compiled'] / wide['eager']:.2f}.)" in said
+
+
+def test_the_operations_that_muon_saves_are_counted() -> None:
+    shapes = [(64, 216), (64, 576), (256, 576), *[(256, 2304)] * 3]  # of the lean network's filters at full width
+    one_by_one = [5 * (4 * r**2 * q + 2 * r**3) / 1e9 for r, q in shapes]
+    on_a_cpu = []
+    for shape in shapes:
+        with FlopCounterMode(display=False) as counter:
+            orthogonalise(torch.randn(shape), torch.float32)
+        on_a_cpu.append(counter.get_total_flops() / 1e9)
+    cells = nbformat.read(ROOT / "notebooks" / "16_stepping_further.ipynb", as_version=4).cells
+    said = " ".join(" ".join(cell.source for cell in cells).split())
+    for k, size in ((-1, "256 × 2304"), (2, "256 × 576")):
+        assert re.search(f"for {size} {on_a_cpu[k]:.2f}( GFLOP)? in place of {one_by_one[k]:.2f}", said)
+    assert f"make {sum(one_by_one):.1f} GFLOP a step, these {sum(on_a_cpu):.1f}." in said
 
 
 def test_the_figures_are_those_of_the_recorded_runs() -> None:
