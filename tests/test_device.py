@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -135,11 +136,22 @@ def test_bfloat16_pays_where_it_is_the_faster_one(
 ) -> None:
     spans = itertools.accumulate(itertools.cycle([0.0, half, 0.0, full]))
     monkeypatch.setattr(d, "time", SimpleNamespace(perf_counter=spans.__next__))
+    threads, used, conv2d = torch.get_num_threads(), set[int](), torch.nn.functional.conv2d
+
+    def seen(*given: Any, **named: Any) -> torch.Tensor:
+        used.add(torch.get_num_threads())
+        return conv2d(*given, **named)
+
+    monkeypatch.setattr(torch.nn.functional, "conv2d", seen)
     d.bfloat16_pays.cache_clear()
+    torch.set_num_threads(2)
     try:
         assert d.bfloat16_pays() == pays
+        assert used == {1}  # beside a training on the same cores, two found the slower one the faster half of the time
+        assert torch.get_num_threads() == 2
     finally:
         d.bfloat16_pays.cache_clear()
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(
