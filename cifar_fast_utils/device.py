@@ -1,8 +1,7 @@
-"""What the machine is and has: device, precision, scale, memory."""
+"""What the machine is and has: device, precision, scale."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import re
@@ -17,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from .errors import UserError, out_of_memory
+from .memory import keep_freed_memory as keep_freed_memory
 
 DEVICE_VARIABLE = "CIFAR_FAST_DEVICE"
 PRECISION_VARIABLE = "CIFAR_FAST_PRECISION"
@@ -233,15 +233,3 @@ def synchronise(device: torch.device) -> None:
     """Wait for the device to finish, so that a clock read after it tells the truth."""
     if device.type != "cpu":
         torch.accelerator.synchronize()
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep what a step frees instead of giving it back to the system.
-
-    Every step on a CPU takes and frees the same large blocks; by default each is mapped and zeroed anew, which takes a
-    good part of the step's time.
-    """
-    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(-4, 0)  # M_MMAP_MAX: no block by mmap
-        mallopt(-1, -1)  # M_TRIM_THRESHOLD: never shrink the heap

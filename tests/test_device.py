@@ -211,25 +211,6 @@ def test_a_gpu_that_pytorch_has_no_kernels_for_is_left_alone(monkeypatch: pytest
         d.gpu_fault.cache_clear()
 
 
-@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="asks glibc")
-def test_freed_memory_is_kept() -> None:
-    code = """
-import resource, sys, torch
-from cifar_fast_utils.device import keep_freed_memory
-if sys.argv[1] == "kept":
-    keep_freed_memory()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(32):
-    torch.ones(2**24)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-    faults = {
-        how: int(subprocess.run([sys.executable, "-c", code, how], check=True, capture_output=True, text=True).stdout)
-        for how in ("given back", "kept")
-    }
-    assert faults["kept"] < faults["given back"] / 2  # mapped anew until the heap has room, and not all 32 times
-
-
 def test_pytorch_is_asked_what_the_processor_has(monkeypatch: pytest.MonkeyPatch) -> None:
     said = {"avx2": True, "sse2": True, "avx512_bf16": False, "amx_bf16": False, "architecture": "x86_64"}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: said, raising=False)

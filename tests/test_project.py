@@ -51,11 +51,11 @@ def test_no_module_outgrows_a_few_screens() -> None:
 
 ORDER = [
     "__init__", "errors", "fields", "schedule", "modern", "recipe", "article", "files", "sources", "synthetic",
-    "download", "data", "device", "augment", "host", "epochs", "rows", "layers", "whitening", "lean", "network",
-    "graph", "optimiser", "last_seen", "evaluate", "run", "step", "loop", "train", "record", "weights", "schema",
-    "ledger", "plan", "check", "experiment", "ray_engine", "stats", "evidence", "tables", "shares", "lengths",
-    "verdicts", "report", "excerpts", "beside", "plots", "info", "bench", "notebook", "arguments", "commands", "cli",
-    "__main__",
+    "download", "data", "memory", "device", "augment", "host", "epochs", "rows", "layers", "whitening", "lean",
+    "network", "graph", "optimiser", "last_seen", "evaluate", "run", "step", "loop", "train", "record", "weights",
+    "schema", "ledger", "plan", "check", "experiment", "ray_engine", "stats", "evidence", "tables", "shares",
+    "lengths", "verdicts", "report", "excerpts", "beside", "plots", "info", "bench", "notebook", "arguments",
+    "commands", "cli", "__main__",
 ]  # fmt: skip
 
 
