@@ -1,4 +1,4 @@
-"""A training step on a CPU with large pages asked for and without: `python benchmarks/large_pages.py`, on Linux with glibc.
+"""A training step with large pages asked for and without: `python benchmarks/large_pages.py`, on a CPU, Linux, glibc.
 
 Milliseconds a step, medians, as JSON on stdout. What is asked of the system for a process holds to its end, so each way
 has processes of its own, one after the other in turns, and in each the steps of all kinds; `ratio` is the median over
