@@ -23,7 +23,7 @@ train: setup
 	$(BIN)/cifar-fast train $(RECIPE) --plot out/$(RECIPE).png --json out/$(RECIPE).json $(ARGS)
 
 test: setup lint
-	$(BIN)/pytest -rs
+	OMP_NUM_THREADS=1 $(BIN)/pytest -rs -n 2 --dist loadfile --durations 10  # two files at a time
 	printf '%s\n' notebooks/*.ipynb | CIFAR_FAST_DATA="$${CIFAR_FAST_DATA:-synthetic}" CIFAR_FAST_SCALE=smoke OMP_NUM_THREADS=1 \
 	  xargs -P 2 -n 1 $(BIN)/pytest -q -p no:cacheprovider --nbval-lax --nbval-cell-timeout 300  # two at a time
 

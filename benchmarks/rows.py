@@ -45,7 +45,8 @@ def main() -> None:
         step = a_step(get(name), precision, SCALES[scale].width, side=side)
         seconds: dict[str, list[float]] = {way: [] for way in WAYS}
         for _ in range(TURNS):
-            for way, rows.TILE in WAYS.items():
+            for way, tile in WAYS.items():
+                rows.TILE = tile
                 start = time.perf_counter()
                 step()
                 seconds[way].append(time.perf_counter() - start)

@@ -42,7 +42,7 @@ def cell_seconds(times: dict[str, str]) -> float:
     begun, ended = (times.get(f"iopub.status.{state}") for state in ("busy", "idle"))
     if not begun or not ended:
         return 0.0
-    start, end = (datetime.fromisoformat(time.replace("Z", "+00:00")) for time in (begun, ended))  # Python 3.10: no Z
+    start, end = (datetime.fromisoformat(stamp.replace("Z", "+00:00")) for stamp in (begun, ended))  # Python 3.10: no Z
     return (end - start).total_seconds()
 
 

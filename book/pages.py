@@ -82,17 +82,15 @@ def leaderboard(records: list[Record]) -> str:
         "fastest published one without a GPU {cite}`coleman2017`.",
         markdown(["recipe", "seconds to 94%", "on", "PFLOP", "accuracy"], SINCE),
         "## Measured here",
-        "Recipes at their own length. Shorter trainings, and those with a trick left out, are in "
-        "[the evidence](report.md). PFLOP here are those of the training alone; the published ones of Page's recipe, "
-        "airbench94 and airbench94_muon fit ours only with the final test added "
-        "([chapter 14](../notebooks/14_a_leaner_network.ipynb)). The runs of `final` at full scale of "
-        "2026-11-26, on an NVIDIA H200, were made before the package launched its steps as CUDA graphs "
-        "([chapter 13](../notebooks/13_the_machine.ipynb)); those of the other recipes there are later and use them, "
-        "so their seconds are not comparable. On the Xeon, in bfloat16, runs from before 06:00 of 2026-11-28, UTC, "
-        "cannot be compared in seconds with later ones: since then filters' gradients are computed in rows of images "
-        "(chapter 13; other convolutions of narrow images from 13:30 on). Three runs of `airbench94` at full scale are "
-        "earlier, and they are in its median. Under *cold s* the warm-up step is "
-        "on the clock too, but a plan's runs come after one that warms up.",
+        "Recipes at their own length; the words over the columns are in the [glossary](glossary.md). Shorter "
+        "trainings, and those with a trick left out, are in [the evidence](report.md). PFLOP are of the training "
+        "alone; the published ones of Page's recipe, airbench94 and airbench94_muon agree with ours once the final "
+        "test is added ([chapter 14](../notebooks/14_a_leaner_network.ipynb)). Two tables at full scale hold seconds "
+        "of two versions of the package. On the NVIDIA H200 `final` ran on 2026-11-26, before steps were launched as "
+        "CUDA graphs ([chapter 13](../notebooks/13_the_machine.ipynb)); the others ran after it. On the Xeon three of "
+        "the eight runs of `airbench94` are from before 06:00 of 2026-11-28, UTC, before filters' gradients were "
+        "computed in rows of images; [how fast](measured.md) has its seconds without them. Under *cold s* the warm-up "
+        "step is on the clock too, but a plan's runs come after one that warms up.",
     ]
     for setting, ranked in whole_recipes(records):
         parts += [caption(setting, ranked), markdown(HEAD, [cells(rung) for rung in ranked])]
@@ -138,7 +136,7 @@ def against_costs(name: str, setting: Setting, shown: Sequence[Rung]) -> Iterato
             )
             said = " ".join(subtitle(setting, those).split())
             figure = accuracy_against(those, cost, label, setting)
-            where = file_name(name, setting.device, setting.scale, setting.precision, kind)
+            where = file_name(name, *setting, kind)
             yield where, f"{said}. Accuracy in percent against {label}: {points}.", figure
 
 
@@ -162,7 +160,7 @@ def figures(records: list[Record]) -> Iterator[tuple[str, str, str, Figure]]:
                 span = f"{min(rung.points):.2f} to {max(rung.points):.2f} percent"
                 alt = (f"{rung.recipe.name}: {said}. Histogram of accuracies from {span}, mean {mean.mean:.2f}, "
                        f"its 95% interval {mean.low:.2f} to {mean.high:.2f}.")  # fmt: skip
-                name = file_name("seeds", setting.device, setting.scale, setting.precision, rung.recipe.name)
+                name = file_name("seeds", *setting, rung.recipe.name)
                 yield "How the seeds of a recipe spread", name, alt, seed_histogram(rung, setting)
 
 
@@ -172,8 +170,8 @@ def in_figures(shown: Sequence[tuple[str, str, str, Figure]]) -> str:
         "# What was found, in figures",
         "Drawn from the recorded runs alone, where there are enough of them. The tables are in "
         "[what was found](report.md) and in the [leaderboard](leaderboard.md). Each title says on which images "
-        "(`cifar10-jpeg` is not CIFAR-10), at which scale and on which machine. Where accuracy stands against a cost, "
-        "look for points to the left and above.",
+        "(`cifar10-jpeg` is not CIFAR-10), at which scale and on which machine. Accuracies are with TTA where the "
+        "recipe has it. Where accuracy stands against a cost, look for points to the left and above.",
     ]
     for number, (heading, name, alt, _) in enumerate(shown):
         if not number or shown[number - 1][0] != heading:
@@ -216,9 +214,9 @@ def status() -> str:
     head = ["notebook", "took", "on", "device", "precision", "dataset", "scale", "PyTorch", "commit"]
     return (
         "# Status\n\nThe outputs in the notebooks are stored: this is when and where they were made, and how long each "
-        "notebook ran from top to bottom. The tables of recorded runs under *The evidence* are of the ledger as it is "
-        "now, but for chapter 12's, and all figures are as old as the rest.\n\n"
-        + (markdown(head, lines) if lines else "None has been run yet.")
+        "notebook ran from top to bottom. Newer are the tables of recorded runs under *The evidence*: they are written "
+        "anew from the ledger. Chapter 12's tables and all figures are as old as the other outputs.\n\n"
+        + markdown(head, lines)
         + "\n"
     )
 
@@ -252,18 +250,21 @@ time for the evidence. The one that asks whether `fast` needs its pass at 24 pix
 stopped after three: in each of them the loss was higher without that pass.) Four were made on a GPU, six to twelve
 trainings at a time: one change at a time ("What moves the best start …"), what had helped, together ("What helped alone
 …"), for fewer epochs ("How few epochs …"), and for eight minutes. The first and the last were to have four seeds a try
-and were stopped by the clock after one or two, the second a single run short of its end. They cast doubt on those on
-two cores in two places. The two runs of airbench94 that the searches on two cores had to come up to, 90.76 and 90.88
-percent, are above all eight runs of airbench94 on the GPU (90.06 to 90.74), and Lookahead, which had come out slightly
-worse in one run at half of the width, came out best in the second list, together with a rate that ends above zero
-(`looking_ahead_too`), by a difference whose interval takes in zero: that may be chance. And the start of the first
-list, `early`, had two runs that came out low in accuracy: 39 of the 40 changes stand at or above it, and the mean of
-all their runs is 0.26 points higher. So its column *against base* leans upward by about as much. In the first search
-without bfloat16 ("What is a minute without bfloat16 best spent on?") the shortened schedule moved the start of choosing
-to the first step, when no loss was known yet: all seven tries began with a pass over 70 percent of the images, no
-matter which, and the table does not show it. What it led to chooses from the second epoch on. And a word in a plan is
-wrong: norms over 64 images (`ghost`) do not make "the article's noise", which is that of 32; by the law of chapter 06
-they make 0.7 of it.
+and were stopped by the clock after one or two, the second a single run short of its end.
+
+The searches on the GPU cast doubt on those on two cores in two places. First: the two runs of airbench94 that the
+searches on two cores had to come up to, 90.76 and 90.88 percent, are above all eight runs of airbench94 on the GPU
+(90.06 to 90.74). Second: on two cores Lookahead came out slightly worse, in one run at half of the width. In the second
+list on the GPU it came out best, together with a rate that ends above zero (`looking_ahead_too`). The interval of that
+difference takes in zero, so it may be chance. The first list has a doubt of its own: the two runs of its start,
+`early`, came out low in accuracy. 39 of the 40 changes stand at or above it, and the mean of all their runs is 0.26
+points higher. So its column *against base* leans upward by about as much.
+
+In the first search without bfloat16 ("What is a minute without bfloat16 best spent on?") the shortened schedule moved
+the start of choosing to the first step, when no loss was known yet: all seven tries began with a pass over 70 percent
+of the images, no matter which, and the table does not show it. What it led to chooses from the second epoch on. And a
+word in a plan is wrong: norms over 64 images (`ghost`) do not make "the article's noise", which is that of 32; by the
+law of chapter 06 they make 0.7 of it.
 
 The figures of this paragraph are in no ledger, but for those of `fast_anew`. One choice was made beside the plans: that
 a pair of views at another side counts a fifth in the test. Several shares and sides were tried on the answers of two

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -21,13 +20,14 @@ from .schema import validate
 def check_file(path: Path) -> tuple[list[Record], list[str]]:
     """The records of a ledger, and all that is wrong with it, a line each. Raises `UserError` if it cannot be read."""
     records, damaged = read([path])
-    if damaged and path.suffix == ".json":  # what `cifar-fast train --json` writes: one record on many lines
-        with contextlib.suppress(ValueError, RecursionError):
+    if damaged and not records and path.suffix == ".json":  # `cifar-fast train --json`: one record on many lines
+        try:
             records, damaged = [json.loads(path.read_bytes())], []
-            try:
-                validate(records[0])
-            except UserError as error:
-                return [], [f"{path}: not a record: {error}"]
+            validate(records[0])
+        except (ValueError, RecursionError) as error:
+            return [], [f"{path}: not JSON ({error})"]
+        except UserError as error:
+            return [], [f"{path}: not a record: {error}"]
     wrong = [str(line) for line in damaged]
     wrong += [f"{path}: {said}" for said in repeated(records)]
     for record in records:

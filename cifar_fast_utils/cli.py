@@ -47,16 +47,16 @@ def _run(chosen: argparse.Namespace) -> int:
         return _fail(str(error))
     except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
         _silence(sys.stdout)
-    except OSError as error:  # a full disk, say, where the output goes
-        _silence(sys.stdout)
-        return _fail(str(error))
     except KeyboardInterrupt:
         print("\ncifar-fast: stopped", file=sys.stderr)
         return 130
     except NotImplementedError as error:  # an operation that PyTorch lacks on this device
         return _fail(f"take another --device, or a newer PyTorch: {str(error).partition(chr(10))[0]}")
-    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+    except (MemoryError, OSError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
         where = out_of_memory(error)
+        if where is None and isinstance(error, OSError):  # a full disk, say, where the output goes
+            _silence(sys.stdout)
+            return _fail(str(error))
         if where is None:
             raise
         smaller = (
@@ -118,12 +118,11 @@ def _train(chosen: argparse.Namespace) -> None:
     for file in (chosen.json, chosen.save, chosen.plot):
         if file is not None:
             check_writable(file)
-    if chosen.plot is not None and chosen.plot.suffix not in PLOTS:
+    if chosen.plot is not None and chosen.plot.suffix.lower() not in PLOTS:
         raise UserError(f"cannot write {chosen.plot}: its ending must be one of {', '.join(PLOTS)}")
 
     from tqdm import tqdm
 
-    from .commands import place
     from .data import load
     from .device import choose_scale
     from .files import write_json
@@ -131,7 +130,7 @@ def _train(chosen: argparse.Namespace) -> None:
     from .run import TABLE_HEAD, Stopped, summary, table_row
     from .train import train
 
-    device, _ = place(chosen)
+    device, _ = commands.place(chosen)
     scale = choose_scale(chosen.scale, device)
     commit = current_commit()
     dataset = load(chosen.data, quiet=chosen.quiet)
@@ -140,10 +139,10 @@ def _train(chosen: argparse.Namespace) -> None:
         try:
             with tqdm.external_write_mode():
                 print(line, flush=True)  # at once, in a pipe too
-        except BrokenPipeError:
+        except OSError:
             if not (chosen.json or chosen.save or chosen.plot):
                 raise
-            _silence(sys.stdout)  # nobody reads on, but the files are still wanted
+            _silence(sys.stdout)  # nobody reads on, or a log's disk is full, but the files are still wanted
 
     show(f"{recipe.name} on {dataset.name}, {scale.name} scale, seed {chosen.seed}\n\n{TABLE_HEAD}")
     try:

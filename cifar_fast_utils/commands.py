@@ -20,7 +20,7 @@ def place(chosen: argparse.Namespace) -> tuple[torch.device, str]:
 
     from .device import choose_device, choose_precision, unused_gpu
 
-    if chosen.threads is not None:  # before bfloat16 is tried, for the answer is kept
+    if chosen.threads is not None:
         torch.set_num_threads(chosen.threads)
     device = choose_device(chosen.device)
     if hint := unused_gpu(chosen.device):

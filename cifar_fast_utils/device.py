@@ -75,7 +75,8 @@ def gpu_fault() -> str:
     It finds GPUs that it has no kernels for as well: those from before 2018 in newer builds, the newest in older ones.
     """
     try:
-        torch.ones(1, device="cuda").add_(1).item()
+        x = torch.ones(1, 1, 3, 3, device="cuda")
+        F.conv2d(x, x).add_(1).item()  # cuDNN may lack a GPU that PyTorch has kernels for
     except RuntimeError as error:
         return "" if out_of_memory(error) else str(error).splitlines()[0]
     return ""
@@ -149,8 +150,10 @@ def bfloat16_pays() -> bool:
     # where the cores are busy two wait for each other at every loop, and that hides the difference.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    times = [(seconds(torch.bfloat16), seconds(torch.float32)) for _ in range(10)]
-    torch.set_num_threads(threads)
+    try:
+        times = [(seconds(torch.bfloat16), seconds(torch.float32)) for _ in range(10)]
+    finally:
+        torch.set_num_threads(threads)
     return min(half for half, _ in times) < min(full for _, full in times)
 
 
@@ -184,7 +187,11 @@ def choose_scale(name: str, device: torch.device) -> Scale:
 def device_name(device: torch.device) -> str:
     """What a person would call it: the GPU's model, or the processor's and its number of cores."""
     if device.type == "cuda":
-        return str(torch.cuda.get_device_name(device))
+        name = str(torch.cuda.get_device_name(device))
+        if torch.version.hip:  # often "AMD Radeon Graphics", whatever the card
+            about = torch.cuda.get_device_properties(device)
+            name += f" ({about.gcnArchName.split(':')[0]}, {about.multi_processor_count} units)"
+        return name
     if device.type == "mps":
         return f"{processor()} GPU (mps)"
     return f"{processor()}, {os.cpu_count()} cores"

@@ -14,7 +14,11 @@ def out_of_memory(error: BaseException) -> str | None:
     """Which memory an error says is full, in words; None if it is about something else."""
     import torch
 
-    gpus = ("CUDA error: out of memory", "HIP error: out of memory", "_STATUS_ALLOC_FAILED")  # cuBLAS, cuDNN
+    gpus = (
+        "CUDA error: out of memory", "HIP error: out of memory",
+        "_STATUS_ALLOC_FAILED", "DEVICE_ALLOCATION_FAILED",  # cuBLAS and cuDNN 8; cuDNN 9
+        "unable to find an engine",  # cuDNN's, where no way to convolve gets its memory (`gpu_fault` has seen one do)
+    )  # fmt: skip
     if isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in gpus):
         return "the GPU"
     if "out of shared memory" in str(error) or "shared memory(shm)" in str(error):  # a DataLoader's workers
@@ -22,7 +26,9 @@ def out_of_memory(error: BaseException) -> str | None:
     # Linux, Windows and its worker processes, Apple's GPUs
     said = (
         "can't allocate memory", "not enough memory", "error code: <1455>", "MPS backend out of memory",
+        "HOST_ALLOCATION_FAILED",  # cuDNN 9
         "is killed by signal: Killed",  # a worker process
+        "Cannot allocate memory",  # to start one, or for a file's image
     )  # fmt: skip
     here = isinstance(error, MemoryError) or any(words in str(error) for words in said)
     return "this machine" if here else None

@@ -108,8 +108,8 @@ def rung(recipe: Recipe, records: Sequence[Record], neighbours: Sequence[Record]
         if record["recipe"]["digest"] == recipe.digest or (not recipe.tta and _trained(record) == trained):
             found.setdefault(record["seed"], record)
     ours = tuple(found[seed] for seed in sorted(found))
-    beside = records if neighbours is None else neighbours
-    return Rung(recipe, ours, tuple(record for record in ours if not crowded(record, beside))) if found else None
+    beside = {_identity(one) for one in (records if neighbours is None else neighbours)}
+    return Rung(recipe, ours, tuple(record for record in ours if not _crowded(record, beside))) if found else None
 
 
 _TRAINED: dict[str, str] = {}
@@ -129,8 +129,12 @@ def crowded(record: Record, records: Iterable[Record]) -> bool:
     A GPU has room for one run; a CPU, whose name says so, for as many threads as it has cores. Runs that overlap by
     less than a second do not count: a record gives its start in whole seconds. A run that stands in two files is one.
     """
+    return _crowded(record, {_identity(one) for one in records})
+
+
+def _crowded(record: Record, runs: set[tuple[float, float, int, Key]]) -> bool:
     start, end = _span(record)
-    others = {_identity(one) for one in records} - {_identity(record)}
+    others = runs - {_identity(record)}
     beside = [(max(start, a), b, threads) for a, b, threads, *_ in others if min(end, b) - max(start, a) >= 1]
     at_once = [record["threads"] + sum(threads for a, b, threads in beside if a <= now < b) for now, _, _ in beside]
     cores = cores_of(record["device"])

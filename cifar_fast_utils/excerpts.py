@@ -22,15 +22,17 @@ def excerpts(
     runs has been shown, one with single runs is only named: they tell no difference. Where there is nothing, that is
     said.
     """
-    shown = False
+    shown, bases = False, {name.split("@")[0] for name in rungs}
     for path in sorted(folder.glob(f"{plan or '*'}.toml")):
         found = read_plan(path)
         if found.search or (plan is None and found.compare == "none"):
             continue
+        if bases and bases.isdisjoint(name.split("@")[0] for name in found.names):
+            continue  # before its ledgers are read
         tabled, single, own = False, [], own_runs(path)
         for setting, table in plan_tables(found, records, own):
             recorded = [k for k, row in enumerate(table) if row.rung]
-            wanted = [k for k in recorded if not rungs or table[k].recipe.name.split("@")[0] in rungs]
+            wanted = [k for k in recorded if not bases or table[k].recipe.name.split("@")[0] in bases]
             others = {j for j in recorded if any(table[j].rung is table[k].other for k in wanted)} - {*wanted}
             if wanted and tabled and all(rung.n < 2 for k in wanted if (rung := table[k].rung)):
                 single.append(f"{setting.device}, {setting.precision}")
@@ -42,7 +44,7 @@ def excerpts(
                 tests = sum(row.difference is not None for row in table)
                 said = f"**{found.question}**"
                 if tests:
-                    corrected = f"; the verdicts are corrected for {tests} comparisons" * (tests > 1)
+                    corrected = f"; *better* and *worse* are corrected for {tests} comparisons" * (tests > 1)
                     said += f" ({found.worth:g} points matter{corrected}.)"
                 yield "\n\n".join([said, *told(found, setting, kept, setting in own)])
         if single:

@@ -45,7 +45,7 @@ def lengths(
                 out = "not reached" if max(means) < 100 * target else "under the shortest"
                 cells.append(out if reached is None else unless_nan(reached, digits))
             lines.append(cells)
-    head = ["recipe", "epochs recorded", "n", "highest mean", f"train s to {target:.1%}", "PFLOP to it"]
+    head = ["recipe", "epochs recorded", "n", "highest mean", f"train s to {100 * target:.4g}%", "PFLOP to it"]
     return used, markdown(head, lines) if lines else ""
 
 

@@ -26,18 +26,6 @@ from .recipe import Recipe, at, untrained
 from .step import replay_of, training_step
 
 
-def check_finite(losses: Tensor, recipe: Recipe, steps_per_epoch: int, precision: str) -> None:
-    """Raise `UserError` if a step's loss is NaN or infinite; `losses` are those of the steps so far."""
-    bad = (~losses.isfinite()).nonzero()
-    if len(bad):
-        step = int(bad[0]) + 1
-        rate = rate_at(recipe, step / steps_per_epoch)
-        raise UserError(
-            f"the loss became {losses[step - 1].item()} at step {step} (epoch {step / steps_per_epoch:.2f}, "
-            f"rate {rate:.3g}): {advice(precision)}"
-        )
-
-
 def advice(precision: str) -> str:
     """What to try where a training has left the numbers."""
     more_digits = "--precision float32 (in a notebook CIFAR_FAST_PRECISION=float32), " * (precision != "float32")
@@ -129,4 +117,12 @@ class Training:
 
     def check_finite(self) -> None:
         """Raise `UserError` if a step's loss was NaN or infinite."""
-        check_finite(self.losses[: self.step], self.recipe, self.steps_per_epoch, self.precision)
+        losses = self.losses[: self.step]
+        bad = (~losses.isfinite()).nonzero()
+        if len(bad):
+            step = int(bad[0]) + 1
+            epoch = step / self.steps_per_epoch
+            raise UserError(
+                f"the loss became {losses[step - 1].item()} at step {step} (epoch {epoch:.2f}, "
+                f"rate {rate_at(self.recipe, epoch):.3g}): {advice(self.precision)}"
+            )

@@ -18,9 +18,10 @@ def keep_freed_memory() -> None:
 
     Every step on a CPU takes and frees the same large blocks; by default each is mapped and zeroed anew, which takes a
     good part of the step's time. And a step goes through gigabytes: in pages of 4 KiB the processor has to look up
-    where each of them lies. Does nothing on other systems.
+    where each of them lies. Does nothing on other systems, nor where another allocator has been put in glibc's place.
     """
-    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+    replaced = "malloc" in os.environ.get("LD_PRELOAD", "")  # tcmalloc, as in Colab, or jemalloc
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc" and not replaced:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(-4, 0)  # M_MMAP_MAX: no block by mmap
         mallopt(-1, -1)  # M_TRIM_THRESHOLD: never shrink the heap

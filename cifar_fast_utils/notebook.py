@@ -54,7 +54,8 @@ CPU_EPOCHS = 2.0
 MIME = "application/vnd.cifar-fast+json"
 """Under which the provenance of a page travels with its outputs."""
 AFTER_A_RESET = (
-    "Where a later cell finds a name not defined, the runtime was reset:\nrun all cells again, from here on."
+    "Where a later cell finds a name not defined, the runtime was reset, or a cell before it\n"
+    "was stopped: run all cells again, from here on."
 )
 LESS = f"shut down what else runs here, other notebooks too, or set {SCALE_VARIABLE}=small or {DEVICE_VARIABLE}=cpu"
 TOO_LONG = 10
@@ -80,7 +81,7 @@ class Lesson:
 
     def minutes(self, recipes: Sequence[Recipe]) -> float:
         """What training these takes here, by their counted FLOPs; a DataLoader's work comes on top of it."""
-        n = self.scale.train_images or len(self.dataset.train_labels)
+        n = len(self.dataset.train_labels[: self.scale.train_images])
         flops = sum(run_flops(r, self.scale.width, n // r.batch_size) for r in recipes)
         return flops / self.flops_per_second / 60
 
@@ -158,7 +159,8 @@ def start(*names: str, scale: str | None = None) -> Lesson:
 def measured_speed(scale: Scale, device: torch.device, precision: str) -> float:
     """FLOPs per second of a training step of `final`: the best of three, after one that warms up.
 
-    On an NVIDIA GPU a training replays its steps, which is faster (`step.Replay`): there the minutes come out too long.
+    On an NVIDIA GPU a training replays its steps (`step.Replay`), which this does not: there the minutes of `final`
+    come out too long. The lean network's come out too short: its steps are smaller, and Muon's work is not counted.
     """
     recipe = get("final")
     step = a_step(recipe, precision, scale.width, device)

@@ -91,8 +91,7 @@ def accuracy_against(rungs: Sequence[Rung], cost: Callable[[Rung], float], label
         axes.annotate(str(number), (cost(rung), mean.mean), (beside, 4), ha="left" if beside > 0 else "right",
                       textcoords="offset points", fontsize="small")  # fmt: skip
     axes.set(xlabel=label, ylabel="test accuracy, percent, with its 95% interval", xlim=(0, None))
-    if rungs:
-        figure.legend(loc="outside lower center", ncols=2, fontsize="small", handlelength=0)
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small", handlelength=0)
     axes.grid(alpha=0.3)
     axes.set_title(subtitle(setting, rungs), fontsize="medium")
     return figure

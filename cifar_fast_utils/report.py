@@ -46,15 +46,15 @@ def caption(setting: Setting, rungs: Sequence[Rung], head: Sequence[str] = HEAD)
         + f" for {', '.join(f'`{rung.recipe.name}`' for rung in rungs if rung.threads == n)}" * (len(threads) > 1)
         for n in threads
     )
+    blank = ", blank where recorded runs on this kind of device overlapped or were made for another plan"
     seconds = (
-        f"; seconds: medians ({on}"
-        f"{', blank where recorded runs on this kind of device overlapped' * any(not rung.timed for rung in rungs)}"
+        f"; seconds: medians ({on}{blank * any(not rung.timed for rung in rungs)}"
         f"{', the test of runs with TTA left out' * any(r.timed and math.isnan(r.seconds('cold')) for r in rungs)})"
     )
     return (
         f"{where(setting)}; {len(records)} run{'s' * (len(records) > 1)}, {when(rungs)}. "
-        f"Accuracy in percent{' with its 95% interval' * ('interval' in head)}"
-        f"{', differences with their 95% interval' * ('against base' in head)}"
+        f"Accuracy in percent, with TTA where the recipe has it{'; its 95% interval' * ('interval' in head)}"
+        f"{'; differences with their 95% interval' * ('against base' in head)}"
         f"{'; sd: of single runs' * ('sd' in head)}{seconds * bool(set(head) & set(CLOCKS) or not head)}."
     )
 
@@ -156,36 +156,36 @@ PREFACE = """\
 # What was found
 
 Written by `cifar-fast report` from the recorded runs and their plans alone. A verdict comes from Welch's test, or from
-a paired test where two recipes train the same network and differ in the test alone. Holm's correction allows for the
-number of comparisons in a table. *Better* or *worse*: if all recipes of a table were equally accurate, such a verdict
+a paired test where two recipes train the same network and differ in the test alone. *Better* and *worse* allow for the
+number of comparisons in a table, by Holm's method: if all recipes of a table were equally accurate, such a verdict
 would stand in fewer than 1 of 20 tables. *No difference larger than x shown*: the 95% interval reaches at most x from
-zero, and x is no more than what matters to the plan. Where two recipes have the same accuracy on every seed that both
-have, three or more, x is 0, whatever the interval. *Too few runs*: neither; about n runs on each side would find the
-smallest difference that matters 4 times in 5, however strict the correction. The intervals are not corrected, so one
-may leave out zero and the verdict still be *too few runs*.
+zero, and x is no more than what matters to the plan; of many such verdicts 1 in 20 may be wrong. Where two recipes have
+the same accuracy on every seed that both have, three or more, x is 0, whatever the interval. *Too few runs*: neither;
+about n runs on each side would find the smallest difference that matters 4 times in 5, if single runs spread as they
+have so far. (With four or fewer on a side that is a guess, and n may be off threefold.) The intervals are of the mean
+over seeds, on these test images, and not corrected: one may leave out zero and the verdict still be *too few runs*.
 
-A column headed *p of …* holds one-sided p, corrected in the same way, for the question whether a recipe's mean is at
+A column headed *p of …* holds one-sided p, by Holm's method as well, for the question whether a recipe's mean is at
 least a target, or at least another recipe's less what matters. So a recipe may stand both under *at least …* and under
 *too few runs*: it is shown to be no worse than that, and not whether the two differ at all.
 
 Seconds are given from those runs alone that no other recorded run on the same kind of machine disturbed: as far as the
-records tell, they had the GPU, or a core for each of their threads, to themselves. Other work on the machine no record
-knows. Runs with fewer threads than their machine has cores mostly had a neighbour on the others: compare their FLOPs,
-not their seconds. Under *cold s* the warm-up step is on the clock too; but a plan makes a run to warm up before its
-first, so these are not the first of their process. Where a recipe's accuracy is read from runs that were tested with
-TTA as well, only *train s* is its own. The package may have become faster between two tables, so seconds are for
-comparing within one: there they are those of the runs made for its plan, and of others only where a row has none.
+records tell, they had the GPU, or a core for each of their threads, to themselves. (Other work no record knows.) Runs
+with fewer threads than their machine has cores mostly had a neighbour on the others: compare their FLOPs, not their
+seconds. Under *cold s* the warm-up step is on the clock too; but a plan makes a run to warm up before its first, so
+these are not the first of their process. Where a recipe's accuracy is read from runs that were tested with TTA as well,
+only *train s* is its own. The package may have become faster between two tables, so compare seconds within one, where
+they are those of the runs made for its plan alone.
 
 Where runs were made for its plan, a table counts these, and of others' runs the seeds that the plan asks for. One whose
 runs were all *made for other plans* answers its question only as far as those runs happen to, and is left out of *In
 short*; it has no seconds, which may be of several versions. *5 of 8* under *n*: eight runs were planned, and three have
-not been made yet. Verdicts on such a row are a look before the end. Whoever looks often, and stops at what pleases,
-errs more often than 1 time in 20."""
+not been made yet. Its verdict is a look before the end: who looks often, and stops at what pleases, errs more often."""
 
 STRAIGHT = """\
 Read off a straight line between the two recorded lengths that the target lies between. Accuracy rises ever more slowly,
-so where these lie far apart the line is too low and the time too long. Where *n* is 1, it ends on a single run. No
-seconds stand where the two lengths ran with different numbers of threads."""
+so where these lie far apart the line is too low and the time too long, and rows are not for comparing. Where *n* is 1,
+it ends on a single run. No seconds stand where the two lengths ran with different numbers of threads."""
 
 
 def aside(setting: Setting, records: Sequence[Record]) -> str:
@@ -233,7 +233,7 @@ def report(folder: Path, target: float = 0.94) -> str:
         for setting, theirs in by_setting(evidence).items()
     ]
     if any(rungs for _, rungs, _ in times):
-        parts += [f"## Time to {target:.1%}", STRAIGHT]
+        parts += [f"## Time to {100 * target:.4g}%", STRAIGHT]
         for setting, rungs, lines in times:
             if rungs:
                 parts += [caption(setting, rungs, head=()), lines]

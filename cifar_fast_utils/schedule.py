@@ -18,7 +18,8 @@ def with_epochs(recipe: Recipe, epochs: float) -> Recipe:
     images from the first step on, when no loss is known yet.
     """
     factor = epochs / recipe.epochs  # first, so that half an epoch comes out exact
-    stretched = replace(recipe, name=f"{recipe.name}@{epochs:g}", epochs=epochs)  # refuses what is no length
+    name = f"{recipe.name}@{repr(float(epochs)).removesuffix('.0')}"  # all digits: `get` makes the same recipe of it
+    stretched = replace(recipe, name=name, epochs=epochs)  # refuses what is no length
     steps: dict[str, Any] = {name: _stretched(getattr(recipe, name), factor) for name in FROM_AN_EPOCH}
     return replace(
         stretched,

@@ -127,9 +127,10 @@ def train(
                         logits, with_tta = test(run.network, tta=recipe.tta)
                         run.accuracy = accuracy_of(logits, test_labels)
                         run.tta_accuracy = None if with_tta is None else accuracy_of(with_tta, test_labels)
-                    if not logits.isfinite().all():  # the last step's gradients, which no loss shows
+                    tested = logits if with_tta is None else with_tta  # of which the plain ones are a part
+                    if not tested.isfinite().all():  # the last step's gradients, which no loss shows
                         raise UserError(f"the network's answers are no numbers: {advice(precision)}")
-                    run.cross_entropy = cross_entropy_of(logits if with_tta is None else with_tta, test_labels)
+                    run.cross_entropy = cross_entropy_of(tested, test_labels)
                     row["test_accuracy"] = run.accuracy
                 elif test_each_epoch:
                     row["test_accuracy"] = accuracy_of(test(run.network)[0], test_labels)

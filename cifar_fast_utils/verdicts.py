@@ -63,7 +63,7 @@ def rows(
     """The plan's rungs as the records of one setting show them; `neighbours` as in `evidence.rung`.
 
     `own`: the runs that were made for it there; where there are any, others count for the seeds that it asks for alone,
-    and their seconds only where a rung has no own: they may be of another version.
+    and their seconds not at all: they may be of another version.
     Holm's correction runs over all the verdicts, and over all the p of the goal.
     """
     recipes = [recipe_at(SCALES[plan.scale], recipe) for recipe in plan.recipes()]
@@ -73,7 +73,7 @@ def rows(
         return not own or 0 <= record["seed"] - plan.first_seed < n or key_of(record) in own
 
     def timed(found: Rung | None) -> Rung | None:
-        if found is None or not any(key_of(one) in own for one in found.records):
+        if found is None or not own:
             return found
         return replace(found, timed=tuple(one for one in found.timed if key_of(one) in own))
 
@@ -97,7 +97,7 @@ def rows(
             said = verdict(found, worth=plan.worth, p=p, tests=tests, unit=" points")
             same = same_on_shared_seeds(new, old)
             if same > 2 and new.records != old.records:
-                said = f"no difference larger than 0 points shown (the same to the image on each of {same} seeds)"
+                said = f"no difference larger than 0 points shown (as many right on each of {same} seeds)"
         table.append(Row(recipe, new, old if found else None, found, said, n, p_of_goal))
     return table
 

@@ -8,6 +8,7 @@ Notebook 08.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 EPS = 1e-2
@@ -18,8 +19,7 @@ IMAGES = 10_000
 
 def extract_patches(images: Tensor, size: int = 3) -> Tensor:
     """All size × size patches of images (n, c, h, w), as rows: (n (h − size + 1) (w − size + 1), c size²)."""
-    windows = images.unfold(2, size, 1).unfold(3, size, 1)  # (n, c, h', w', size, size), a view
-    return windows.permute(0, 2, 3, 1, 4, 5).flatten(0, 2).flatten(1)
+    return F.unfold(images, size).transpose(1, 2).flatten(0, 1)
 
 
 def patch_covariance(images: Tensor, size: int = 3) -> Tensor:

@@ -241,8 +241,9 @@ def test_a_figure_has_a_point_for_each_recipe_that_ran_often_enough() -> None:
         for seed in range(n)
     ]
     found = {name: (heading, alt, figure) for heading, name, alt, figure in pages.figures(made)}
-    recipes = "recipes_a_machine_2_cores_small_float32"
-    assert list(found) == [f"{recipes}_flops", f"{recipes}_seconds", "seeds_a_machine_2_cores_small_float32_final"]
+    where = "noise_0123_small_a_machine_2_cores_float32"
+    recipes = f"recipes_{where}"
+    assert list(found) == [f"{recipes}_flops", f"{recipes}_seconds", f"seeds_{where}_final"]
     heading, alt, figure = found[f"{recipes}_flops"]
     assert heading == "Recipes at their own length"
     assert alt.startswith("noise, small scale, 30 runs, 2026-01-01 a machine, 2 cores, float32. Accuracy in percent")
@@ -254,8 +255,10 @@ def test_a_figure_has_a_point_for_each_recipe_that_ran_often_enough() -> None:
     once, again = (next(figure for *_, figure in pages.figures(made)) for _ in range(2))
     assert pages.as_svg(once, alt) == pages.as_svg(again, alt)
     gpu = [{**one, "device": "a GPU"} for one in made]
-    assert [name for _, name, *_ in pages.figures(gpu)] == ["recipes_a_gpu_small_float32_flops",
-                                                           "seeds_a_gpu_small_float32_final"]  # fmt: skip
+    on_gpu = ["recipes_noise_0123_small_a_gpu_float32_flops", "seeds_noise_0123_small_a_gpu_float32_final"]
+    assert [name for _, name, *_ in pages.figures(gpu)] == on_gpu
+    others = [{**one, "dataset_digest": "4567"} for one in gpu]
+    assert len({name for _, name, *_ in pages.figures([*gpu, *others])}) == 4
 
 
 def test_only_figures_whose_data_has_changed_are_drawn_anew(tmp_path: Path) -> None:
@@ -458,9 +461,10 @@ def test_what_the_chapters_say_came_out_is_what_was_recorded() -> None:
     assert long.seconds("train") < min(one.seconds("train") for one in halves)
     assert long.flops < 1.05 * min(one.flops for one in halves)
     single = {row.recipe.name: row.rung.interval.mean for row in ladder if row.rung}
+    highest = f"{single['pool_before_norm@half']:.2f}, n = 4, the highest of the rungs"
     assert (
         f"On single images it has {statistics.mean(long.plain_points):.2f} percent, about what `baseline@half` has "
-        f"({single['baseline@half']:.2f}) and less than `pool_before_norm@half` ({single['pool_before_norm@half']:.2f})"
+        f"({single['baseline@half']:.2f}) and less than `pool_before_norm@half` ({highest})"
     ) in ladders
     plain = {
         name: f"{statistics.mean(found.plain_points):.2f}"
@@ -471,7 +475,7 @@ def test_what_the_chapters_say_came_out_is_what_was_recorded() -> None:
     }
     minute, three = [text for name, text in plain.items() if "_60" in name], [plain[n] for n in plain if "_180" in n]
     assert f"on single images too, {minute[0]}, {minute[1]} and {minute[2]} percent" in spending
-    assert f"the views are all of it: {three[0]}, {three[1]} and {three[2]}," in spending
+    assert f"no gain shows on single images: {three[0]}, {three[1]} and {three[2]}," in spending
     points = {
         (name, file): [
             100 * run["tta_accuracy"]
@@ -678,6 +682,9 @@ def test_one_command_sets_the_address_for_a_fork(tmp_path: Path, git: Callable[.
     shutil.rmtree(tmp_path / ".git")
     with pytest.raises(SystemExit, match="not a git checkout"):
         address.move("https://github.com/x/y", tmp_path)
+    (tmp_path / "_config.yml").write_text("")
+    with pytest.raises(SystemExit, match="holds no address"):
+        address.slug(tmp_path)
 
 
 def test_a_fork_with_its_own_address_is_whole(

@@ -94,7 +94,7 @@ def test_without_such_a_run_no_seconds_are_shown_anywhere() -> None:
     assert math.isnan(found.seconds("train"))
     assert (cells(found)[7:10], cells(found)[2]) == (["", "", ""], "3")
     assert caption(setting_of(made[0]), [found]).endswith(
-        "(1 CPU thread, blank where recorded runs on this kind of device overlapped)."
+        "(1 CPU thread, blank where recorded runs on this kind of device overlapped or were made for another plan)."
     )
     assert "blank" not in caption(setting_of(made[0]), [rung(get("final"), made[:1]) or found])
     assert [name for name in evidence_figures(made) if name.endswith("seconds")] == []

@@ -95,11 +95,16 @@ def test_the_shell_makes_a_plans_runs_once(
     plan: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["record", str(plan), "--data", str(folder), "--device", "cpu", "--quiet"]
+    (tmp_path / "before.jsonl").write_text('{"half a li')
     assert cli.main([*command, "--list"]) == 0
-    assert capsys.readouterr().out.splitlines() == [f"{name} seed {seed}" for name, seed in RUNS]
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [f"{name} seed {seed}" for name, seed in RUNS]
+    assert "before.jsonl, line 1: not JSON" in said.err
     assert not (tmp_path / "plan.jsonl").exists()
     assert cli.main(command) == 0
-    assert "4 runs added" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "4 runs added" in said.out
+    assert "before.jsonl, line 1: not JSON" in said.err
     assert names(tmp_path / "plan.jsonl") == RUNS
     assert cli.main(command) == 0
     assert "nothing to do" in capsys.readouterr().out
@@ -292,7 +297,7 @@ def test_ctrl_c_within_a_run_ends_the_command_in_one_line(
 
     command = ["record", str(plan), "--data", str(folder), "--device", "cpu", "--quiet"]
     monkeypatch.setattr(experiment.Job, "warm_up", lambda *_: None)
-    monkeypatch.setattr(loop, "check_finite", pressed)  # of an epoch's end
+    monkeypatch.setattr(loop.Training, "check_finite", pressed)  # of an epoch's end
     assert cli.main(command) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "cifar-fast: stopped"
     assert not (tmp_path / "plan.jsonl").exists()
@@ -364,6 +369,8 @@ def test_bad_input_is_one_line(
     assert "name ends in .jsonl" in refused(capsys, "record", plan, "--ledger", tmp_path / "x.json", *data)
     assert "no device is called" in refused(capsys, "record", plan, "--device", "abacus", *data)
     assert "no folder" in refused(capsys, "report", tmp_path / "none")
+    (tmp_path / "file").touch()
+    assert "cannot write" in refused(capsys, "report", tmp_path, "--plots", tmp_path / "file")
     assert "--target" in refused(capsys, "report", tmp_path, "--target", "94")
     monkeypatch.setitem(sys.modules, "ray", None)
     assert "--engine ray needs Ray" in refused(capsys, "record", plan, "--engine", "ray", *data)
@@ -385,8 +392,9 @@ def test_a_plan_that_is_not_committed_is_noticed(tmp_path: Path, git: Callable[.
 def test_a_ray_cluster_makes_the_same_runs(
     plan: Path, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ray = pytest.importorskip("ray")
-    from cifar_fast_utils.ray_engine import OnRay
+    from cifar_fast_utils.ray_engine import OnRay, the_ray
+
+    ray = the_ray()
 
     (tmp_path / "ray").mkdir()
     here, there = tmp_path / "plan.jsonl", tmp_path / "ray" / "plan.jsonl"

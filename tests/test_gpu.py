@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from cifar_fast_utils import augment, step
 from cifar_fast_utils.data import Dataset
-from cifar_fast_utils.device import Scale, choose_device, choose_precision, choose_scale, precisions
+from cifar_fast_utils.device import Scale, choose_device, choose_precision, choose_scale, device_name, precisions
 from cifar_fast_utils.network import build_network
 from cifar_fast_utils.recipe import LADDER, MODERN, Recipe, get, with_epochs
 from cifar_fast_utils.train import train
@@ -34,7 +34,7 @@ def test_every_recipe_trains(name: str, tiny: Dataset) -> None:
     recipe = with_epochs(recipe, 3 if recipe.batch_size < 1000 else 6)  # six steps: Lookahead comes once
     run = train(recipe, tiny, scale=NARROW, device="cuda", progress=False)
     assert run.precision == BEST
-    assert run.device == torch.cuda.get_device_name()
+    assert run.device == device_name(GPU)
     assert all(row["train_loss"] is not None and np.isfinite(row["train_loss"]) for row in run.history)
     assert run.accuracy is not None
     assert 0 < run.seconds["train"] < run.seconds["train_eval"] < run.seconds["cold"]
@@ -91,6 +91,25 @@ def test_an_epochs_choices_make_the_same_images() -> None:
     torch.testing.assert_close(there.cpu(), augment.apply(choices, padded, recipe.cutout))
 
 
+NVIDIA = pytest.mark.skipif(torch.version.hip is not None, reason="steps are recorded on NVIDIA's GPUs alone")
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What has been recorded."""
+    made: list[object] = []
+    record = step.Replay._record
+
+    def counting(self: step.Replay, *parts: torch.Tensor) -> object:
+        made.append(self)
+        return record(self, *parts)
+
+    monkeypatch.setattr(step.Replay, "_record", counting)
+    return made
+
+
+@NVIDIA
+@pytest.mark.parametrize("precision", sorted({"float32", BEST} - {""}))
 @pytest.mark.parametrize(
     "recipe",
     [
@@ -103,33 +122,28 @@ def test_an_epochs_choices_make_the_same_images() -> None:
     ],
 )
 def test_recorded_steps_are_those_launched_one_by_one(
-    recipe: Recipe, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+    recipe: Recipe, precision: str, tiny: Dataset, made: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)  # else kernels may add in another order
     recipe = replace(with_epochs(recipe, 3), batch_size=64)
-    replayed = train(recipe, tiny, scale=NARROW, device="cuda", precision="float32", progress=False)
+    replayed = train(recipe, tiny, scale=NARROW, device="cuda", precision=precision, progress=False)
+    count = len(made)
     monkeypatch.setattr(step, "ONE_BY_ONE", 10**9)
-    launched = train(recipe, tiny, scale=NARROW, device="cuda", precision="float32", progress=False)
+    launched = train(recipe, tiny, scale=NARROW, device="cuda", precision=precision, progress=False)
+    assert len(made) == count > 0
     for one, other in zip(replayed.history, launched.history, strict=True):
         assert one["train_loss"] == pytest.approx(other["train_loss"], rel=2e-2)
     assert replayed.network is not None
     assert launched.network is not None
-    before = build_network(recipe, NARROW.width, "float32").state_dict()
+    before = build_network(recipe, NARROW.width, precision).state_dict()
     for key, value in launched.network.state_dict().items():
         if value.is_floating_point() and before[key].ndim:
             error = (replayed.network.state_dict()[key] - value).norm() / value.norm().clamp(min=1e-6)
             assert error < 0.2, key
 
 
-def test_a_step_is_recorded_once_for_each_kind(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[object] = []
-    record = step.Replay._record
-
-    def counting(self: step.Replay, *parts: torch.Tensor) -> object:
-        made.append(self)
-        return record(self, *parts)
-
-    monkeypatch.setattr(step.Replay, "_record", counting)
+@NVIDIA
+def test_a_step_is_recorded_once_for_each_kind(tiny: Dataset, made: list[object]) -> None:
     recipe = replace(with_epochs(get("fast"), 3), batch_size=64, sides=((0, 16), (1, 32)), hardest=((0, 1.0),))
     train(replace(recipe, whiten_bias_epochs=2), tiny, scale=NARROW, device="cuda", progress=False)
     assert len(made) == 3  # 16 pixels, 32 pixels, and these without the whitening's bias

@@ -576,9 +576,16 @@ def test_a_pass_over_some_images_flips_them_as_it_would_among_all(tiny: Dataset)
         ({"self_distillation": 0.5, "augment_on": "host"}, "self-distillation is done on the device only"),
         ({"jitter": 0.1, "augment_on": "host"}, "on the device only"),
         ({"jitter": -0.1}, "jitter is a share from 0 to below 1"),
+        ({"sides": ()}, "rise from 0"),
+        ({"sides": ((1, 32),)}, "rise from 0"),
+        ({"sides": ((0, 16), (0, 32))}, "rise from 0"),
+        ({"sides": ((0, 16), (1.5, 32))}, "whole numbers"),
+        ({"sides": ((0, 8),)}, "16 to 32"),
+        ({"sides": ((0, 33),)}, "16 to 32"),
+        ({"network": "resnet9", "sides": ((0, 24),)}, "the ResNet-9 of 32"),
     ],
 )
-def test_hardest_frozen_and_jitter_that_make_no_sense(change: dict[str, Any], says: str) -> None:
+def test_fields_that_make_no_sense_are_refused(change: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
         replace(AIRBENCH, **change)
 
@@ -596,23 +603,6 @@ def test_it_is_tested_at_its_own_size(tiny: Dataset) -> None:
     for field in ("test_side", "tta_side"):
         with pytest.raises(UserError, match="16 to 32"):
             replace(AIRBENCH, **{field: 33})  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("network", "sides", "says"),
-    [
-        ("lean", (), "rise from 0"),
-        ("lean", ((1, 32),), "rise from 0"),
-        ("lean", ((0, 16), (0, 32)), "rise from 0"),
-        ("lean", ((0, 16), (1.5, 32)), "whole numbers"),
-        ("lean", ((0, 8),), "16 to 32"),
-        ("lean", ((0, 33),), "16 to 32"),
-        ("resnet9", ((0, 24),), "the ResNet-9 of 32"),
-    ],
-)
-def test_sides_that_make_no_sense_are_refused(network: str, sides: tuple[tuple[float, int], ...], says: str) -> None:
-    with pytest.raises(UserError, match=says):
-        replace(AIRBENCH, network=network, sides=sides)  # type: ignore[arg-type]
 
 
 def polar(gradient: np.ndarray) -> np.ndarray:

@@ -53,6 +53,8 @@ def test_minutes_are_flops_over_the_measured_speed(tiny: Dataset) -> None:
     expected = count_flops(recipe, 16) * 2 * (1100 // 512) / 1e9 / 60
     assert lesson(tiny, SCALES["small"], 1e9).minutes([recipe]) == pytest.approx(expected)
     assert lesson(tiny, SCALES["small"], 1e9).minutes([recipe, recipe]) == pytest.approx(2 * expected)
+    more = replace(SCALES["small"], train_images=4096)  # than there are
+    assert lesson(tiny, more, 1e9).minutes([recipe]) == pytest.approx(expected)
 
 
 def test_a_race_trains_and_shows_each(tiny: Dataset, shown: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,7 +168,7 @@ def test_start_says_where_it_is_and_leaves_its_provenance(
     assert (found.scale.name, found.dataset) == ("smoke", tiny)
     assert shown[0].startswith(f"{long}\n")
     assert re.search(r"float\d\d; PyTorch \S+\nnoise at the smoke scale; \d{4}-\d\d-\d\d; about \S+ minutes", shown[0])
-    assert "the runtime was reset:\nrun all cells again" in shown[0]
+    assert "was stopped: run all cells again" in shown[0]
     assert max(map(len, shown[0].splitlines())) <= 90
     assert found.flops_per_second > 1e6
     output = {"data": {"text/plain": "", notebook.MIME: {"dataset": "noise"}}}
@@ -187,10 +189,12 @@ def test_the_evidence_of_a_rung_is_the_plans_table_with_the_rung_before(
             append(tmp_path / "p.jsonl", record(name, seed, 0.8 + 0.01 * k + 0.001 * seed))
     notebook.evidence("celu")
     (said,) = shown
-    asked = "**Which?** (0.2 points matter; the verdicts are corrected for 2 comparisons.)"
+    asked = "**Which?** (0.2 points matter; *better* and *worse* are corrected for 2 comparisons.)"
     assert said.startswith(f"{asked}\n\nOn `noise`, which is not CIFAR-10")
     assert re.findall(r"^\| `(\w+)@half`", said, re.MULTILINE) == ["label_smoothing", "celu"]
     assert "better" in said
+    notebook.evidence("celu@half")
+    assert shown[1] == said
     shown.clear()
     notebook.evidence("ghost_norm")
     assert "`label_smoothing" not in shown[0]  # what the rung before was compared with is another page's

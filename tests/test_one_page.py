@@ -81,7 +81,7 @@ def test_it_is_a_script_too(
     source: str, tiny: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """On CIFAR-10 as torchvision hands it out: an array of images and a list of labels."""
-    datasets = pytest.importorskip("torchvision.datasets")
+    from torchvision import datasets
 
     def cifar10(folder: str, train: bool, download: bool) -> SimpleNamespace:
         images, labels = data_of(tiny)[:2] if train else data_of(tiny)[2:]

@@ -134,6 +134,7 @@ def test_stretching_keeps_the_schedules_shape(name: str, epochs: float, share: f
     assert other.epochs == epochs
     assert rate_at(other, share * epochs) == pytest.approx(rate_at(recipe, share * recipe.epochs), abs=1e-9)
     assert set(diff(recipe, other)) <= {"epochs", "knots"}
+    assert get(other.name) == other
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 import itertools
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from cifar_fast_utils.recipe import LADDER, get, with_epochs
 from cifar_fast_utils.report import report
 from cifar_fast_utils.run import in_threads
 from cifar_fast_utils.shares import shares_table
-from cifar_fast_utils.train import count_flops, train
+from cifar_fast_utils.train import count_flops
 
 CPU = torch.device("cpu")
 NARROW = Scale("narrow", 4, train_images=1024, test_images=100, epochs=2)
@@ -27,20 +26,10 @@ def test_the_phases_are_those_of_all_steps(
     name: str, data: float, optimiser: float, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shares, "Clock", taking(itertools.repeat(1.0)))
-    found = shares.shares_of(with_epochs(get(name), 2), tiny, 4, CPU, "float32", steps=4)
-    assert [found[phase] for phase in shares.PHASES] == pytest.approx([data, 4, 4, optimiser, 1])
-
-
-@pytest.mark.parametrize("name", ["baseline", "final"])
-def test_the_phases_add_up_to_a_run(name: str, tiny: Dataset) -> None:
     recipe = with_epochs(get(name), 2)
-    found = shares.shares_of(recipe, tiny, 8, CPU, "float32", steps=4)
-    assert set(found) == {*shares.PHASES, "flops_per_image"}
-    assert all(found[phase] > 0 for phase in shares.PHASES)
-    assert found["flops_per_image"] * recipe.batch_size == count_flops(recipe, 8)
-    run = train(recipe, tiny, scale=Scale("narrow", 8), device="cpu", precision="float32", progress=False)
-    phases = math.fsum(found[phase] for phase in shares.PHASES)
-    assert 0.2 < phases / run.seconds["train_eval"] < 5  # a noisy machine's; minutes for seconds would not pass
+    found = shares.shares_of(recipe, tiny, 4, CPU, "float32", steps=4)
+    assert [found.pop(phase) for phase in shares.PHASES] == pytest.approx([data, 4, 4, optimiser, 1])
+    assert found == {"flops_per_image": count_flops(recipe, 4) / recipe.batch_size}
 
 
 def test_every_rung_is_measured_and_reported(tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

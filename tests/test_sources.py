@@ -30,6 +30,7 @@ from servers import (
 )
 
 from cifar_fast_utils import sources
+from cifar_fast_utils.data import Dataset
 from cifar_fast_utils.errors import UserError
 from cifar_fast_utils.sources import BATCHES
 
@@ -254,3 +255,12 @@ def test_torchvision_folder_with_files_that_cannot_be_read(tmp_path: Path, monke
     assert "missing, unreadable, or md5 checksum wrong: data_batch_1" in message(
         lambda: sources.read_torchvision(tmp_path)
     )
+
+
+def test_the_real_images_are_all_there(real: Dataset) -> None:
+    if len(real.train_labels) != 50_000:
+        pytest.skip("CIFAR_FAST_DATA names a part of CIFAR-10")
+    assert real.train_images.shape == (50_000, 32, 32, 3)
+    assert real.test_images.shape == (10_000, 32, 32, 3)
+    assert real.train_labels.bincount().tolist() == [5_000] * 10
+    assert real.test_labels.bincount().tolist() == [1_000] * 10

@@ -156,15 +156,15 @@ def test_equal_values_differ_in_nothing(value: float, n: int, other: int) -> Non
 
 
 # Simulations of experiments whose truth is known, some thousand draws here and more in the soak.
-FEW = pytest.param(6000, 0.01, id="few")
+FEW = pytest.param(2000, 0.016, id="few")
 MANY = pytest.param(30_000, 0.005, id="many", marks=pytest.mark.soak)
 
 
 @pytest.mark.parametrize("n", [3, 8, 30])
 def test_intervals_cover_the_true_mean_95_times_in_100(n: int) -> None:
-    draws = np.random.default_rng(n).normal(94.0, 0.15, (10_000, n))
+    draws = np.random.default_rng(n).normal(94.0, 0.15, (4_000, n))
     found = [interval(list(row)) for row in draws]
-    assert sum(one.low <= 94.0 <= one.high for one in found) / len(found) == pytest.approx(0.95, abs=0.01)
+    assert sum(one.low <= 94.0 <= one.high for one in found) / len(found) == pytest.approx(0.95, abs=0.012)
 
 
 @functools.cache

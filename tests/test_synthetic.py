@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cifar_fast_utils.data import Dataset
 from cifar_fast_utils.synthetic import CLASSES, FRAMES, generate
 
 Arrays = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -13,8 +14,8 @@ MEAN, STD = torch.tensor([125.31, 122.95, 113.87]), torch.tensor([62.99, 62.09, 
 
 
 @pytest.fixture(scope="module")
-def arrays() -> Arrays:
-    return generate()
+def arrays(synthetic: Dataset) -> Arrays:
+    return synthetic.train_images, synthetic.train_labels, synthetic.test_images, synthetic.test_labels
 
 
 def normalised(images: Tensor) -> Tensor:
