@@ -199,35 +199,37 @@ def test_the_page_holds_fast_against_airbench94() -> None:
     )
 
 
+COUNT = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+
+
 def test_the_measured_runs_in_rows_are_the_recorded_ones() -> None:
     air, fast = (ledger("fast_in_rows.jsonl", name) for name in ("airbench94", "fast"))
     new = [100 * float(run["tta_accuracy"]) for run in fast]
     took, slow = ({run["seed"]: float(run["seconds"]["train"]) for run in runs} for runs in (fast, air))
     ratios = [took[seed] / slow[seed] for seed in slow]
-    count = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
     under = sum(seconds < 480 for seconds in took.values())
     text = MEASURED.replace("\n", " ")
     assert (
-        f"{count[len(fast)]} other seeds of `fast` took {min(took.values()):.0f} to {max(took.values()):.0f} s" in text
+        f"{COUNT[len(fast)]} other seeds of `fast` took {min(took.values()):.0f} to {max(took.values()):.0f} s" in text
     )
-    assert f"{trained(fast):.0f} in the median, {count[under]} of them less than eight minutes" in text
+    assert f"{trained(fast):.0f} in the median, {COUNT[under]} of them less than eight minutes" in text
     assert f"came to {mean_tta(fast):.2f} % ({statistics.stdev(new):.2f}) with TTA" in text
-    assert f"{count[len(air)]} of `airbench94` took {trained(air):.0f} s and came to {mean_tta(air):.2f} %" in text
+    assert f"{COUNT[len(air)]} of `airbench94` took {trained(air):.0f} s and came to {mean_tta(air):.2f} %" in text
     older = ledger("eight_minutes.jsonl", "airbench94")
     p, with_older = (
         p_not_below(new, [100 * float(run["tta_accuracy"]) for run in runs], 0.1) for runs in (air, [*air, *older])
     )
     shown = "shows it" if min(p, with_older) < 0.05 else "does not show it"
     alone = f"On that machine alone the same test of one side {shown}"
-    assert f"{alone} (p = {p:.2g}, and {with_older:.2g} with those {count[len(older)]})" in text
-    pairs = f"{count[len(ratios)]} pairs of whole trainings {min(ratios):.2f} to {max(ratios):.2f}"
+    assert f"{alone} (p = {p:.2g}, and {with_older:.2g} with those {COUNT[len(older)]})" in text
+    pairs = f"{COUNT[len(ratios)]} pairs of whole trainings {min(ratios):.2f} to {max(ratios):.2f}"
     assert f"and {pairs}." in text
     shorter = ledger("eight_minutes.jsonl", "fast_eight")
     reached, beside = f"{mean_tta(shorter):.2f}", f"{mean_tta(older):.2f}"
-    assert f"given up after {count[len(shorter)]} of ten seeds, at {reached} % against {beside}." in text
-    assert f"{count[under]} of {count[len(fast)]} runs less than eight minutes" in spending()
+    assert f"given up after {COUNT[len(shorter)]} of ten seeds, at {reached} % against {beside}." in text
+    assert f"{COUNT[under]} of {COUNT[len(fast)]} runs less than eight minutes" in spending()
     assert f"the runs of the table do not show it ({with_older:.2g});" in spending()
-    assert f"{reached} percent in {count[len(shorter)]} runs against the {beside} of airbench94 beside it" in spending()
+    assert f"{reached} percent in {COUNT[len(shorter)]} runs against the {beside} of airbench94 beside it" in spending()
 
 
 def spending() -> str:
@@ -244,17 +246,16 @@ def test_the_measured_turns_are_the_recorded_ones() -> None:
     def ratios(pairs: list[dict[str, Any]]) -> list[float]:
         return sorted(pair["fast"]["seconds"] / pair["airbench94"]["seconds"] for pair in pairs)
 
-    count = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
     text = " ".join(MEASURED.split())
     *some, most = (f"{ratio:.3f}" for ratio in ratios(last))
     took = f"{', '.join(some)} and {most} of airbench94's seconds, {statistics.median(ratios(last)):.3f} in the median"
     spent = sorted(pair["fast"]["seconds"] for pair in last)
     within = f"with `fast` at {spent[0]:.0f} to {spent[-1]:.0f} s"
     judged = "by whose median the aim of 0.6 was to be judged, took"
-    assert f"{count[len(last)].capitalize()} pairs, {judged} {took}, {within}" in text
+    assert f"{COUNT[len(last)].capitalize()} pairs, {judged} {took}, {within}" in text
     assert f"a fiftieth of each training at a time in turn, {took}." in spending()
     before = ratios([pair for pairs in earlier for pair in pairs])
-    assert f"{count[len(before)].capitalize()} earlier pairs, by versions" in text
+    assert f"{COUNT[len(before)].capitalize()} earlier pairs, by versions" in text
     assert f"took {before[0]:.2f} to {before[-1]:.2f} ([first]" in text
     fast, air = (
         [
@@ -273,7 +274,7 @@ def test_the_measured_turns_are_the_recorded_ones() -> None:
     )
     said = "shows it" if p < 0.05 else "does not show it"
     assert f"{sums}, and with these the test of one side {said} (p = {p:.2g})" in text
-    number = count[len(before) + len(last)]
+    number = COUNT[len(before) + len(last)]
     assert f"The accuracies of all {number} pairs count as well" in text
     together = f"together with {number} pairs that trained in turns and stand in no table they do (p = {p:.2g}, on"
     assert together in spending()
