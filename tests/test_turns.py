@@ -1,28 +1,15 @@
 """The training in turns of `benchmarks/turns.py`: when a training waits, and for how long."""
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
-
-@pytest.fixture
-def turns() -> ModuleType:
-    path = Path(__file__).parent.parent / "benchmarks" / "turns.py"
-    spec = importlib.util.spec_from_file_location("turns", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+import turns
 
 
 @pytest.mark.parametrize(("steps", "waits"), [(200, 49), (130, 49), (20, 19)])
-def test_it_waits_after_each_fiftieth_but_the_last(
-    steps: int, waits: int, turns: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_waits_after_each_fiftieth_but_the_last(steps: int, waits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     now = [0.0]
 
@@ -31,7 +18,7 @@ def test_it_waits_after_each_fiftieth_but_the_last(
         now[0] += 7
 
     pipe: Any = SimpleNamespace(send=lambda _: said.append("done"), recv=waited)
-    monkeypatch.setattr(turns.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     bar = turns.Turns(pipe, 512 * steps)
     for step in range(1, steps + 1):
         now[0] += 1
