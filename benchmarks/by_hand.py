@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timezone
 
 import torch
 from tqdm import tqdm
@@ -26,7 +25,6 @@ from cifar_fast_utils.device import (
     SCALES,
     choose_device,
     choose_precision,
-    device_name,
     keep_freed_memory,
 )
 from cifar_fast_utils.evaluate import accuracy_of, answers
@@ -36,7 +34,7 @@ from cifar_fast_utils.loop import Training
 from cifar_fast_utils.network import count_flops, stages
 from cifar_fast_utils.optimiser import Lookahead
 from cifar_fast_utils.recipe import get
-from cifar_fast_utils.record import current_commit
+from cifar_fast_utils.record import here
 from cifar_fast_utils.train import test_view
 
 RECIPE = get("small_fast_60_ahead")
@@ -127,11 +125,7 @@ def main() -> None:
     keep_freed_memory()
     precision = choose_precision("auto", choose_device("cpu"))
     data = validation(load(folder))
-    about = {
-        "device": device_name(CPU), "threads": torch.get_num_threads(), "precision": precision, "scale": "small",
-        "dataset": data.name, "recipe": RECIPE.name, "torch": torch.__version__, "commit": current_commit(),
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }  # fmt: skip
+    about = {**here(CPU, precision), "scale": "small", "dataset": data.name, "recipe": RECIPE.name}
     views, smaller = (test_view(data.test_images, side, PRECISIONS[precision]) for side in (24, 20))
     assert (RECIPE.test_side, RECIPE.tta_side) == (24, 20)
     runs = []

@@ -10,17 +10,16 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from datetime import datetime, timezone
 from typing import Any
 
 import torch
 
 from cifar_fast_utils import rows
-from cifar_fast_utils.device import PRECISIONS, SCALES, choose_device, choose_precision, device_name, keep_freed_memory
+from cifar_fast_utils.device import PRECISIONS, SCALES, choose_device, choose_precision, keep_freed_memory
 from cifar_fast_utils.network import build_network
 from cifar_fast_utils.optimiser import build_optimiser
 from cifar_fast_utils.recipe import get
-from cifar_fast_utils.record import current_commit
+from cifar_fast_utils.record import here
 from cifar_fast_utils.step import training_step
 
 STEPS = [("airbench94", "small"), ("final", "small"), ("airbench94", "full"), ("final", "full")]
@@ -29,12 +28,12 @@ TURNS = 10
 
 def main() -> None:
     """Measure both ways in turns for each kind of step."""
-    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     keep_freed_memory()
     rows.TILE = 0
     torch._dynamo.config.recompile_limit = 100  # each layer of a network is another kind
     on = choose_device("cpu")
     precision = choose_precision("auto", on)
+    about = here(on, precision)
     dtype = PRECISIONS[precision]
     lines = []
     for name, scale in STEPS:
@@ -56,10 +55,6 @@ def main() -> None:
         ratio = round(statistics.median(after / before for before, after in pairs), 3)
         first = round(seconds["compiled"][0], 1)
         lines.append({"recipe": name, "scale": scale, **medians, "ratio": ratio, "first_s": first})
-    about = {
-        "device": device_name(on), "threads": torch.get_num_threads(), "precision": precision,
-        "torch": torch.__version__, "commit": current_commit(), "started": started,
-    }  # fmt: skip
     print(json.dumps({**about, "milliseconds": lines}, indent=1))
 
 

@@ -12,17 +12,14 @@ import json
 import multiprocessing as mp
 import statistics
 import time
-from datetime import datetime, timezone
 from pathlib import Path
 from unittest.mock import patch
 
-import torch
-
 from cifar_fast_utils import memory
 from cifar_fast_utils.bench import a_step
-from cifar_fast_utils.device import SCALES, choose_device, choose_precision, device_name
+from cifar_fast_utils.device import SCALES, choose_device, choose_precision
 from cifar_fast_utils.recipe import get
-from cifar_fast_utils.record import current_commit
+from cifar_fast_utils.record import here
 
 STEPS = [
     ("final", "full", 32, 4),
@@ -55,9 +52,10 @@ def steps(large: bool, precision: str) -> list[float]:
 
 def main() -> None:
     """Measure both ways in turns, each in processes of its own."""
-    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     on = choose_device("cpu")
     precision = choose_precision("auto", on)
+    pages = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text(encoding="utf-8").strip()
+    about = {**here(on, precision), "system": pages}
     took: dict[bool, list[list[float]]] = {False: [], True: []}
     for _ in range(PAIRS):
         for large, lines in took.items():
@@ -73,11 +71,6 @@ def main() -> None:
             "small_pages": round(statistics.median(small), 1), "large_pages": round(statistics.median(large_pages), 1),
             "ratio": round(statistics.median(ratios), 3), "ratios": ratios,
         })  # fmt: skip
-    about = {
-        "device": device_name(on), "threads": torch.get_num_threads(), "precision": precision,
-        "system": Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text(encoding="utf-8").strip(),
-        "torch": torch.__version__, "commit": current_commit(), "started": started,
-    }  # fmt: skip
     print(json.dumps({**about, "milliseconds": found}, indent=1))
 
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from datetime import datetime, timezone
 
 import torch
 
-from cifar_fast_utils.device import PRECISIONS, SCALES, choose_device, choose_precision, device_name
+from cifar_fast_utils.device import PRECISIONS, SCALES, choose_device, choose_precision
 from cifar_fast_utils.network import build_network
 from cifar_fast_utils.optimiser import build_optimiser
 from cifar_fast_utils.recipe import get
-from cifar_fast_utils.record import current_commit
+from cifar_fast_utils.record import here
 from cifar_fast_utils.step import replay_of, training_step
 
 STEPS = [
@@ -36,9 +35,9 @@ TURNS, UNCOUNTED, A_TURN = 14, 3, 5
 
 def main() -> None:
     """Measure both ways, one after the other, for each kind of step."""
-    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     on = choose_device("cuda")
     precision = choose_precision("auto", on)
+    about = here(on, precision)
     torch.backends.cudnn.benchmark = True
     rows = []
     for name, scale, side in STEPS:
@@ -60,10 +59,6 @@ def main() -> None:
                 seconds.append((time.perf_counter() - start) / A_TURN)
             row[how] = round(1000 * statistics.median(seconds[UNCOUNTED:]), 5)
         rows.append(row)
-    about = {
-        "device": device_name(on), "precision": precision, "torch": torch.__version__, "commit": current_commit(),
-        "started": started,
-    }  # fmt: skip
     print(json.dumps({**about, "milliseconds": rows}, indent=1))
 
 

@@ -9,15 +9,12 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from datetime import datetime, timezone
-
-import torch
 
 from cifar_fast_utils import rows
 from cifar_fast_utils.bench import a_step
-from cifar_fast_utils.device import SCALES, choose_device, choose_precision, device_name, keep_freed_memory
+from cifar_fast_utils.device import SCALES, choose_device, choose_precision, keep_freed_memory
 from cifar_fast_utils.recipe import get
-from cifar_fast_utils.record import current_commit
+from cifar_fast_utils.record import here
 
 STEPS = [
     ("final", "full", 32),
@@ -36,10 +33,10 @@ WAYS = {"one_by_one": 0, "in_rows": rows.TILE}
 
 def main() -> None:
     """Measure both ways in turns for each kind of step."""
-    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     keep_freed_memory()
     on = choose_device("cpu")
     precision = choose_precision("auto", on)
+    about = {**here(on, precision), "tiles": rows.has_tiles()}
     lines = []
     for name, scale, side in STEPS:
         step = a_step(get(name), precision, SCALES[scale].width, side=side)
@@ -54,11 +51,6 @@ def main() -> None:
         medians = {way: round(1000 * statistics.median(took[1:]), 1) for way, took in seconds.items()}
         ratio = round(statistics.median(after / before for before, after in pairs), 3)
         lines.append({"recipe": name, "scale": scale, "side": side, **medians, "ratio": ratio})
-    about = {
-        "device": device_name(on), "threads": torch.get_num_threads(), "precision": precision,
-        "tiles": rows.has_tiles(), "torch": torch.__version__, "commit": current_commit(),
-        "started": started,
-    }  # fmt: skip
     print(json.dumps({**about, "milliseconds": lines}, indent=1))
 
 

@@ -13,17 +13,14 @@ import multiprocessing as mp
 import statistics
 import sys
 import time
-from datetime import datetime, timezone
 from multiprocessing.connection import Connection
 from typing import Any
 
-import torch
-
 from cifar_fast_utils import train
 from cifar_fast_utils.data import load
-from cifar_fast_utils.device import choose_device, choose_precision, device_name
+from cifar_fast_utils.device import choose_device, choose_precision
 from cifar_fast_utils.recipe import get
-from cifar_fast_utils.record import current_commit
+from cifar_fast_utils.record import here
 
 RECIPES = ("airbench94", "fast")
 PARTS = 50
@@ -102,11 +99,7 @@ def main() -> None:
     folder, *seeds = sys.argv[1:]
     on = choose_device("cpu")
     precision = choose_precision("auto", on)  # once: each process by itself might choose another
-    about = {
-        "device": device_name(on), "threads": torch.get_num_threads(), "precision": precision,
-        "scale": "full", "torch": torch.__version__, "commit": current_commit(),
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }  # fmt: skip
+    about = {**here(on, precision), "scale": "full"}
     pairs = {seed: pair(int(seed), folder, precision) for seed in seeds}
     ratios = [round(found["fast"]["seconds"] / found["airbench94"]["seconds"], 3) for found in pairs.values()]
     print(json.dumps({**about, "ratios": ratios, "median": statistics.median(ratios), "pairs": pairs}))

@@ -14,20 +14,20 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from datetime import datetime, timezone
 from functools import partial
 from multiprocessing import get_context
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from . import augment, host
-from .device import PRECISIONS, SCALES, choose_precision, device_name, keep_freed_memory
+from .device import PRECISIONS, SCALES, choose_precision, keep_freed_memory
 from .network import build_network, run_flops, stages
 from .optimiser import build_optimiser
 from .recipe import Recipe, get
-from .record import current_commit
+from .record import here
 from .train import count_flops, training_step
 
 CPU = torch.device("cpu")
@@ -133,7 +133,7 @@ def later_recipes(precision: str, repeats: int) -> dict[str, float]:
     return figures
 
 
-def bench(repeats: int) -> dict[str, float | str]:
+def bench(repeats: int) -> dict[str, Any]:
     """Measure on the CPU, print a line for each figure, and return them all."""
     keep_freed_memory()
     torch.manual_seed(0)
@@ -141,12 +141,7 @@ def bench(repeats: int) -> dict[str, float | str]:
     dtype = PRECISIONS[precision]
     recipe = get("final")
     n, gflop = recipe.batch_size, count_flops(recipe, WIDTH) / 1e9
-    figures: dict[str, float | str] = {
-        "device": device_name(CPU), "threads": torch.get_num_threads(), "precision": precision,
-        "torch": torch.__version__, "repeats": repeats,
-        "commit": current_commit() or "unknown",
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }  # fmt: skip
+    figures: dict[str, Any] = {**here(CPU, precision), "repeats": repeats}
     print(f"{figures['device']}, {precision}, torch {torch.__version__}: medians of {repeats}, sides in turns\n")
 
     a, b = (torch.randn(4096, 4096).to(dtype) for _ in range(2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import subprocess
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 
 from . import __version__
+from .device import device_name
 from .run import Run
 
 
@@ -43,6 +45,18 @@ def to_record(run: Run, commit: str | None) -> dict[str, Any]:
         "version": __version__,
         "commit": commit,
         "started": run.started,
+    }
+
+
+def here(device: torch.device, precision: str) -> dict[str, Any]:
+    """Where a measurement that is no training takes place, and by what: to be asked as it starts."""
+    return {
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "precision": precision,
+        "torch": torch.__version__,
+        "commit": current_commit(),
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
 
 

@@ -7,7 +7,6 @@ import json
 import math
 import statistics
 from collections.abc import Callable
-from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,13 @@ from tqdm import tqdm
 
 from .augment import steps_in_epoch
 from .data import Dataset
-from .device import PRECISIONS, Scale, device_name, keep_freed_memory
+from .device import PRECISIONS, Scale, keep_freed_memory
 from .errors import UserError
 from .evaluate import evaluate
 from .network import build_network
 from .optimiser import build_average, build_optimiser, set_rate
 from .recipe import LADDER, Recipe, get
-from .record import current_commit
+from .record import here
 from .run import Clock, in_threads
 from .tables import markdown
 from .train import count_flops, data_at, epochs_of, recipe_at, test_view, whitening_layer
@@ -96,21 +95,11 @@ def measure(
 ) -> dict[str, Any]:
     """`shares_of` each rung of the ladder, one after the other on this machine, with all that names the measurement."""
     keep_freed_memory()
+    about = {"dataset": dataset.name, "scale": scale.name, **here(device, precision), "steps": steps}
     rungs, data = {}, data_at(scale, dataset)
     for name in tqdm(LADDER, desc="rungs", disable=not progress, leave=False):
         rungs[name] = shares_of(recipe_at(scale, get(name)), data, scale.width, device, precision, steps)
-    return {
-        "dataset": dataset.name,
-        "scale": scale.name,
-        "device": device_name(device),
-        "precision": precision,
-        "threads": torch.get_num_threads(),
-        "steps": steps,
-        "torch": torch.__version__,
-        "commit": current_commit(),
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "rungs": rungs,
-    }
+    return {**about, "rungs": rungs}
 
 
 def read_shares(path: Path) -> dict[str, Any]:
