@@ -27,7 +27,7 @@ from cifar_fast_utils.device import (
     choose_precision,
     keep_freed_memory,
 )
-from cifar_fast_utils.evaluate import accuracy_of, answers
+from cifar_fast_utils.evaluate import accuracy_of
 from cifar_fast_utils.experiment import validation
 from cifar_fast_utils.lean import LeanNet
 from cifar_fast_utils.loop import Training
@@ -35,7 +35,7 @@ from cifar_fast_utils.network import count_flops, stages
 from cifar_fast_utils.optimiser import Lookahead
 from cifar_fast_utils.recipe import get
 from cifar_fast_utils.record import here
-from cifar_fast_utils.train import test_view
+from cifar_fast_utils.train import answering
 
 RECIPE = get("small_fast_60_ahead")
 WIDTH = SCALES["small"].width
@@ -126,15 +126,14 @@ def main() -> None:
     precision = choose_precision("auto", choose_device("cpu"))
     data = validation(load(folder))
     about = {**here(CPU, precision), "scale": "small", "dataset": data.name, "recipe": RECIPE.name}
-    views, smaller = (test_view(data.test_images, side, PRECISIONS[precision]) for side in (24, 20))
-    assert (RECIPE.test_side, RECIPE.tta_side) == (24, 20)
+    test = answering(RECIPE, data.test_images, PRECISIONS[precision])
     runs = []
     for seed in seeds:
         for way, trained in WAYS.items():
             start = time.perf_counter()
             training = trained(data, precision, int(seed))
             seconds = round(time.perf_counter() - start, 1)
-            plain, tta = answers(training.tested, views, True, RECIPE.tta_shift, smaller)
+            plain, tta = test(training.tested, tta=True)
             assert tta is not None
             runs.append({
                 "way": way, "seed": int(seed), "accuracy": accuracy_of(plain, data.test_labels),

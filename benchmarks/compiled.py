@@ -8,19 +8,14 @@ Images are not laid in rows (`rows.ConvInRows`) in either: the compiler cannot l
 from __future__ import annotations
 
 import json
-import statistics
-import time
-from typing import Any
 
 import torch
 
 from cifar_fast_utils import rows
-from cifar_fast_utils.device import PRECISIONS, SCALES, choose_device, choose_precision, keep_freed_memory
-from cifar_fast_utils.network import build_network
-from cifar_fast_utils.optimiser import build_optimiser
+from cifar_fast_utils.bench import a_step, compared, in_turns
+from cifar_fast_utils.device import SCALES, choose_device, choose_precision, keep_freed_memory
 from cifar_fast_utils.recipe import get
 from cifar_fast_utils.record import here
-from cifar_fast_utils.step import training_step
 
 STEPS = [("airbench94", "small"), ("final", "small"), ("airbench94", "full"), ("final", "full")]
 TURNS = 10
@@ -34,27 +29,14 @@ def main() -> None:
     on = choose_device("cpu")
     precision = choose_precision("auto", on)
     about = here(on, precision)
-    dtype = PRECISIONS[precision]
     lines = []
     for name, scale in STEPS:
         torch.compiler.reset()
-        recipe = get(name)
-        network = build_network(recipe, SCALES[scale].width, precision)
-        optimiser = build_optimiser(network, recipe, 1.0, dtype)
-        images = torch.randn(recipe.batch_size, 3, 32, 32).to(dtype).contiguous(memory_format=torch.channels_last)
-        labels = torch.randint(10, (recipe.batch_size,))
-        ways: dict[str, Any] = {"eager": network, "compiled": torch.compile(network)}
-        seconds: dict[str, list[float]] = {way: [] for way in ways}
-        for _ in range(TURNS):
-            for way, model in ways.items():
-                start = time.perf_counter()
-                training_step(model, optimiser, recipe, 0.0, 1.0, images, labels)
-                seconds[way].append(time.perf_counter() - start)
-        pairs = list(zip(*seconds.values(), strict=True))[1:]
-        medians = {way: round(1000 * statistics.median(took[1:]), 1) for way, took in seconds.items()}
-        ratio = round(statistics.median(after / before for before, after in pairs), 3)
+        recipe, width = get(name), SCALES[scale].width
+        ways = {way: a_step(recipe, precision, width, compiled=way == "compiled") for way in ("eager", "compiled")}
+        seconds = in_turns(ways, TURNS)
         first = round(seconds["compiled"][0], 1)
-        lines.append({"recipe": name, "scale": scale, **medians, "ratio": ratio, "first_s": first})
+        lines.append({"recipe": name, "scale": scale, **compared(seconds), "first_s": first})
     print(json.dumps({**about, "milliseconds": lines}, indent=1))
 
 

@@ -38,7 +38,6 @@ def main() -> None:
     on = choose_device("cuda")
     precision = choose_precision("auto", on)
     about = here(on, precision)
-    torch.backends.cudnn.benchmark = True
     rows = []
     for name, scale, side in STEPS:
         recipe = get(name)

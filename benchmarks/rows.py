@@ -7,11 +7,11 @@ the median over the turns of the second of a pair over the first.
 from __future__ import annotations
 
 import json
-import statistics
-import time
+from collections.abc import Callable
+from functools import partial
 
 from cifar_fast_utils import rows
-from cifar_fast_utils.bench import a_step
+from cifar_fast_utils.bench import a_step, compared, in_turns
 from cifar_fast_utils.device import SCALES, choose_device, choose_precision, keep_freed_memory
 from cifar_fast_utils.recipe import get
 from cifar_fast_utils.record import here
@@ -31,6 +31,12 @@ TURNS = 16
 WAYS = {"one_by_one": 0, "in_rows": rows.TILE}
 
 
+def with_tile(tile: int, step: Callable[[], object]) -> None:
+    """A step whose images fill tiles of so many rows; 0: one by one."""
+    rows.TILE = tile
+    step()
+
+
 def main() -> None:
     """Measure both ways in turns for each kind of step."""
     keep_freed_memory()
@@ -40,17 +46,8 @@ def main() -> None:
     lines = []
     for name, scale, side in STEPS:
         step = a_step(get(name), precision, SCALES[scale].width, side=side)
-        seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-        for _ in range(TURNS):
-            for way, tile in WAYS.items():
-                rows.TILE = tile
-                start = time.perf_counter()
-                step()
-                seconds[way].append(time.perf_counter() - start)
-        pairs = list(zip(seconds["one_by_one"], seconds["in_rows"], strict=True))[1:]
-        medians = {way: round(1000 * statistics.median(took[1:]), 1) for way, took in seconds.items()}
-        ratio = round(statistics.median(after / before for before, after in pairs), 3)
-        lines.append({"recipe": name, "scale": scale, "side": side, **medians, "ratio": ratio})
+        seconds = in_turns({way: partial(with_tile, tile, step) for way, tile in WAYS.items()}, TURNS)
+        lines.append({"recipe": name, "scale": scale, "side": side, **compared(seconds)})
     print(json.dumps({**about, "milliseconds": lines}, indent=1))
 
 

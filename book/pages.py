@@ -20,10 +20,10 @@ from matplotlib.figure import Figure
 
 from cifar_fast_utils.article import ARTICLE
 from cifar_fast_utils.device import cores_of
-from cifar_fast_utils.evidence import Rung, by_setting, compare, of_device, rungs
+from cifar_fast_utils.evidence import Rung, compare, rungs, settings
 from cifar_fast_utils.excerpts import excerpts
 from cifar_fast_utils.ledger import Record, Setting, own_runs, read_folder
-from cifar_fast_utils.plan import VALIDATION, Plan, read_plan
+from cifar_fast_utils.plan import Plan, read_plan
 from cifar_fast_utils.plots import accuracy_against, seed_histogram, subtitle
 from cifar_fast_utils.recipe import LADDER, MODERN, RECIPES, get
 from cifar_fast_utils.report import HEAD, caption, cells, report, signed
@@ -99,9 +99,8 @@ def leaderboard(records: list[Record]) -> str:
 
 def whole_recipes(records: list[Record]) -> Iterator[tuple[Setting, list[Rung]]]:
     """For each setting the recipes that ran there at their own length, the most accurate first."""
-    evidence = [record for record in records if not record["dataset"].endswith(VALIDATION)]
-    for setting, theirs in by_setting(evidence).items():
-        whole = [rung for rung in rungs(theirs, of_device(records, setting.device)) if rung.recipe.name in KNOWN]
+    for setting, theirs, neighbours in settings(records):
+        whole = [rung for rung in rungs(theirs, neighbours) if rung.recipe.name in KNOWN]
         if whole:
             yield setting, sorted(whole, key=lambda rung: -rung.interval.mean)
 
@@ -339,14 +338,11 @@ bfloat16, medians of 8, in turns, once, on two cores of an AMD EPYC of family 25
 can pad one side alone only by a copy, and computes the gradient of all that was padded."""
 
 
-def search(plan: Plan, records: list[Record], own: Collection[Setting] | None = None) -> list[str]:
-    """A search in each of its settings: every try, what it changes, why, and its accuracy against its base's.
-
-    `own`: the settings in which it was carried out; other searches' runs alone make no table.
-    """
+def search(plan: Plan, records: list[Record], own: Collection[Setting]) -> list[str]:
+    """A search in each setting in which it was carried out: every try, its change, why, its accuracy, its base's."""
     parts = [f"## {plan.question}"]
     for setting, table in plan_tables(plan, records):
-        if own is not None and setting not in own:
+        if setting not in own:
             continue
         made = {name: row.rung for name, row in zip(plan.names, table, strict=True)}
         lines = []
@@ -373,8 +369,8 @@ def search(plan: Plan, records: list[Record], own: Collection[Setting] | None = 
 
 def tried(records: list[Record]) -> str:
     """All searches."""
-    plans = [(read_plan(path), own_runs(path)) for path in sorted(RESULTS.glob("*.toml"))]
-    parts = (part for plan, own in plans if plan.search for part in search(plan, records, own))
+    plans = [(read_plan(path), path) for path in sorted(RESULTS.glob("*.toml"))]
+    parts = (part for plan, path in plans if plan.search for part in search(plan, records, own_runs(path)))
     return "\n\n".join([TRIED, *parts]) + "\n"
 
 
@@ -406,15 +402,13 @@ def with_evidence(path: Path, records: list[Record]) -> str:
     return f"{nbformat.writes(notebook)}\n"
 
 
-def chapters() -> dict[Path, str]:
+def chapters(records: list[Record]) -> dict[Path, str]:
     """Each notebook and its text, with today's tables of recorded runs."""
-    records, _ = read_folder(RESULTS)
     return {path: with_evidence(path, records) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
 
 
-def pages() -> dict[str, str]:
+def pages(records: list[Record]) -> dict[str, str]:
     """Each generated page's file name and content."""
-    records, _ = read_folder(RESULTS)
     return {
         "report.md": report(RESULTS, TARGET),
         "leaderboard.md": leaderboard(records),
@@ -425,8 +419,9 @@ def pages() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    for name, text in pages().items():
+    RECORDS, _ = read_folder(RESULTS)
+    for name, text in pages(RECORDS).items():
         (ROOT / "book" / name).write_text(text, encoding="utf-8")
-    for path, text in chapters().items():
+    for path, text in chapters(RECORDS).items():
         path.write_text(text, encoding="utf-8")
-    draw(ROOT / "book" / "figures", list(figures(read_folder(RESULTS)[0])))
+    draw(ROOT / "book" / "figures", list(figures(RECORDS)))

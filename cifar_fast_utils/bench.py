@@ -24,11 +24,11 @@ from tqdm import tqdm
 
 from . import augment, host
 from .device import PRECISIONS, SCALES, choose_precision, keep_freed_memory
-from .network import build_network, run_flops, stages
+from .network import build_network, count_flops, run_flops, stages
 from .optimiser import build_optimiser
 from .recipe import Recipe, get
 from .record import here
-from .train import count_flops, training_step
+from .step import training_step
 
 CPU = torch.device("cpu")
 WIDTH = 64
@@ -43,16 +43,27 @@ MUON = (torch.bfloat16, torch.float32)
 """What its iterations can be in."""
 
 
-def median_seconds(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """The median seconds of each side, run in turns after one unmeasured turn, with a progress bar."""
+def in_turns(sides: dict[str, Callable[[], object]], turns: int) -> dict[str, list[float]]:
+    """The seconds of each side, run in turns, with a progress bar; the first turn warms up."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    turns = list(itertools.product(range(repeats + 1), sides))
-    for turn, name in tqdm(turns, desc=" / ".join(sides), leave=False):
+    for _, name in tqdm(list(itertools.product(range(turns), sides)), desc=" / ".join(sides), leave=False):
         start = time.perf_counter()
         sides[name]()
-        if turn:
-            seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+        seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def median_seconds(sides: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """The median seconds of each side, run in turns after one unmeasured turn, with a progress bar."""
+    return {name: statistics.median(seconds[1:]) for name, seconds in in_turns(sides, repeats + 1).items()}
+
+
+def compared(seconds: dict[str, list[float]]) -> dict[str, float]:
+    """Of two sides `in_turns`, without the first: each one's median in ms, and the median ratio, second over first."""
+    one, other = (values[1:] for values in seconds.values())
+    ratio = statistics.median(after / before for before, after in zip(one, other, strict=True))
+    medians = {name: round(1000 * statistics.median(values[1:]), 1) for name, values in seconds.items()}
+    return {**medians, "ratio": round(ratio, 3)}
 
 
 def a_step(
@@ -63,10 +74,12 @@ def a_step(
     channels_last: bool = True,
     side: int = augment.SIZE,
     iterate_in: torch.dtype | None = None,
+    compiled: bool = False,
 ) -> Callable[[], object]:
     """One training step, forward, backward and optimiser, on a batch that is there already.
 
-    Muon, where the recipe takes it, iterates in the images' dtype or in `iterate_in`.
+    Muon, where the recipe takes it, iterates in the images' dtype or in `iterate_in`. `compiled`: its network by
+    `torch.compile`.
     """
     network = build_network(recipe, width, precision).to(device)
     images = torch.randn(recipe.batch_size, 3, side, side, device=device).to(PRECISIONS[precision])
@@ -76,7 +89,8 @@ def a_step(
         network = network.to(memory_format=torch.contiguous_format)
     labels = torch.randint(10, (recipe.batch_size,), device=device)
     optimiser = build_optimiser(network, recipe, dtype=iterate_in or images.dtype)
-    return lambda: training_step(network, optimiser, recipe, 1e-3, 1.0, images, labels)
+    model: Any = torch.compile(network) if compiled else network
+    return lambda: training_step(model, optimiser, recipe, 1e-3, 1.0, images, labels)
 
 
 _port: Callable[[], object]  # in the port's process

@@ -12,7 +12,7 @@ from .device import SCALES
 from .errors import UserError
 from .ledger import Record, Setting, read, setting_of
 from .network import run_flops
-from .plan import VALIDATION
+from .plan import is_search
 from .recipe import Recipe, from_dict, is_another
 from .schema import validate
 
@@ -54,7 +54,7 @@ def improbable(record: Record) -> list[str]:
     """What this package would not have written."""
     recipe = from_dict(record["recipe"])
     wrong = []
-    own = record["scale"] == "smoke" or record["dataset"].endswith(VALIDATION)  # shortened, or a search's
+    own = record["scale"] == "smoke" or is_search(record["dataset"])  # shortened, or a search's
     if not own and is_another(recipe):
         wrong.append("the package's recipe of that name has other fields")
     if record["scale"] not in SCALES:

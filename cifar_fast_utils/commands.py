@@ -30,7 +30,7 @@ def place(chosen: argparse.Namespace) -> tuple[torch.device, str]:
 
 def record(chosen: argparse.Namespace) -> None:
     """Make the runs that a plan asks for and the ledger lacks."""
-    from .ledger import check_appendable, read_folder
+    from .ledger import check_appendable, readable
     from .plan import read_plan
 
     plan = read_plan(chosen.plan)
@@ -65,10 +65,7 @@ def record(chosen: argparse.Namespace) -> None:
         on = engine.setting()
         print(f"{plan.scale} scale on {on.device} in {on.precision}, by Ray", file=sys.stderr)
     if chosen.list:
-        records, damaged = read_folder(ledger.parent)
-        for line in damaged:
-            print(f"skipped {line}", file=sys.stderr)
-        for recipe, seed in to_do(plan, dataset, records, engine.setting()):
+        for recipe, seed in to_do(plan, dataset, readable(ledger.parent), engine.setting()):
             print(f"{recipe.name} seed {seed}")
         return
     made = carry_out(plan, ledger, dataset, engine, progress=not chosen.quiet)

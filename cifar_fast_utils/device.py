@@ -65,6 +65,8 @@ def choose_device(name: str = "auto") -> torch.device:
         raise UserError(
             f"{said}this machine has no '{name}' device that PyTorch {torch.__version__} can use, only {there}{why}"
         )
+    if name == "cuda":
+        torch.backends.cudnn.benchmark = True  # the shapes are few and come often: so try each one's kernels once
     return torch.device(name)
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, cached_property
 
 from .device import cores_of
 from .ledger import Key, Record, Setting, key_of, setting_of
-from .plan import untested
+from .plan import is_search, untested
 from .recipe import Recipe, from_dict
 from .stats import Difference, Interval, difference, interval, paired_difference
 
@@ -84,15 +84,24 @@ class Rung:
         return int(self.records[0]["flops"])
 
 
+def settings(records: Sequence[Record]) -> Iterator[tuple[Setting, list[Record], list[Record]]]:
+    """Each setting with its records, and with all those made on its kind of device; not a search's, that are none."""
+    for setting, theirs in by_setting(records).items():
+        if not is_search(setting.dataset):
+            yield setting, theirs, of_device(records, setting.device)
+
+
 def of_device(records: Iterable[Record], device: str) -> list[Record]:
     """Those made on this kind of device: what may have gone on beside one of them."""
     return [record for record in records if record["device"] == device]
 
 
-def when(rungs: Iterable[Rung]) -> str:
-    """The day of their runs, or the first and the last."""
-    days = sorted(record["started"][:10] for rung in rungs for record in rung.records)
-    return days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
+def how_many(rungs: Iterable[Rung]) -> str:
+    """How many runs they have together, and their day, or the first and the last."""
+    records = {id(record): record for rung in rungs for record in rung.records}.values()
+    days = sorted(record["started"][:10] for record in records)
+    when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
+    return f"{len(records)} run{'s' * (len(records) > 1)}, {when}"
 
 
 def rung(recipe: Recipe, records: Sequence[Record], neighbours: Sequence[Record] | None = None) -> Rung | None:
@@ -108,8 +117,8 @@ def rung(recipe: Recipe, records: Sequence[Record], neighbours: Sequence[Record]
         if record["recipe"]["digest"] == recipe.digest or (not recipe.tta and _trained(record) == trained):
             found.setdefault(record["seed"], record)
     ours = tuple(found[seed] for seed in sorted(found))
-    beside = {_identity(one) for one in (records if neighbours is None else neighbours)}
-    return Rung(recipe, ours, tuple(record for record in ours if not _crowded(record, beside))) if found else None
+    beside = {identity(one) for one in (records if neighbours is None else neighbours)}
+    return Rung(recipe, ours, tuple(record for record in ours if not crowded(record, beside))) if found else None
 
 
 _TRAINED: dict[str, str] = {}
@@ -123,18 +132,14 @@ def _trained(record: Record) -> str:
     return _TRAINED[digest]
 
 
-def crowded(record: Record, records: Iterable[Record]) -> bool:
-    """Whether the run's device had less for it than it asked for, because others of these runs went on beside it.
+def crowded(record: Record, runs: set[tuple[float, float, int, Key]]) -> bool:
+    """Whether the run's device had less for it than it asked for, because others went on beside it.
 
-    A GPU has room for one run; a CPU, whose name says so, for as many threads as it has cores. Runs that overlap by
-    less than a second do not count: a record gives its start in whole seconds. A run that stands in two files is one.
+    `runs`: each one's `identity`. A GPU has room for one run; a CPU, whose name says so, for as many threads as it has
+    cores. Runs that overlap by less than a second do not count: a record gives its start in whole seconds.
     """
-    return _crowded(record, {_identity(one) for one in records})
-
-
-def _crowded(record: Record, runs: set[tuple[float, float, int, Key]]) -> bool:
     start, end = _span(record)
-    others = runs - {_identity(record)}
+    others = runs - {identity(record)}
     beside = [(max(start, a), b, threads) for a, b, threads, *_ in others if min(end, b) - max(start, a) >= 1]
     at_once = [record["threads"] + sum(threads for a, b, threads in beside if a <= now < b) for now, _, _ in beside]
     cores = cores_of(record["device"])
@@ -147,7 +152,7 @@ def _span(record: Record) -> tuple[float, float]:
     return start, start + record["seconds"]["cold"]
 
 
-def _identity(record: Record) -> tuple[float, float, int, Key]:
+def identity(record: Record) -> tuple[float, float, int, Key]:
     """What no two runs have in common: when it ran, on how many threads, and its key."""
     return (*_span(record), record["threads"], key_of(record))
 

@@ -17,7 +17,7 @@ from .data import Dataset, make_dataset
 from .device import SCALES, Scale, choose_device, choose_precision, cores_of, device_name
 from .errors import UserError, out_of_memory
 from .evaluate import BATCH
-from .ledger import Record, Setting, append, check_appendable, read, read_folder, setting_of
+from .ledger import Record, Setting, append, check_appendable, read, readable, setting_of
 from .plan import VALIDATION, Plan, missing
 from .recipe import Recipe, from_dict, with_epochs
 from .record import current_commit, to_record
@@ -89,7 +89,8 @@ class Job:
     def warm_up(self, recipe: Recipe) -> None:
         """A step or a few and a test of one batch, thrown away: so all is imported, and kernels are chosen."""
         short = replace(self, scale=replace(self.scale, epochs=None, test_images=BATCH))
-        short(replace(with_epochs(recipe, recipe.epochs / 1000), name="warm-up"), 0)
+        with contextlib.suppress(UserError):  # the run itself will say it
+            short(replace(with_epochs(recipe, recipe.epochs / 1000), name="warm-up"), 0)
 
     def setting(self) -> Setting:
         """What the records will say of where they were made, when asked on the machine that makes them."""
@@ -127,8 +128,7 @@ class Here:
 
     def runs(self, work: Work, tick: Tick) -> Iterator[Record | UserError]:
         """The records of the work, each as its run ends."""
-        with contextlib.suppress(UserError):  # the run itself will say it
-            self.job.warm_up(work[0][0])
+        self.job.warm_up(work[0][0])
         for recipe, seed in work:
             left = recipe.epochs
 
@@ -171,10 +171,7 @@ def carry_out(plan: Plan, ledger: Path, dataset: Dataset, engine: Engine, progre
     written.
     """
     check_appendable(ledger)
-    records, damaged = read_folder(ledger.parent)
-    for line in damaged:
-        print(f"skipped {line}", file=sys.stderr)
-    setting = engine.setting()
+    records, setting = readable(ledger.parent), engine.setting()
     work = to_do(plan, dataset, records, setting)
     if not work:
         return 0

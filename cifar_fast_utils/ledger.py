@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,6 +156,14 @@ def own_runs(plan: Path) -> dict[Setting, set[Key]]:
     for record in records:
         own.setdefault(setting_of(record), set()).add(key_of(record))
     return own
+
+
+def readable(folder: Path) -> list[Record]:
+    """The records of all ledgers in a folder; lines that are none are named on stderr, and left out."""
+    records, damaged = read_folder(folder)
+    for line in damaged:
+        print(f"skipped {line}", file=sys.stderr)
+    return records
 
 
 def read_folder(folder: Path) -> tuple[list[Record], list[Damaged]]:

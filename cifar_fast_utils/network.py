@@ -107,7 +107,6 @@ def build_network(recipe: Recipe, width: int, precision: str, filters: Tensor | 
     return network
 
 
-@functools.cache
 def count_flops(recipe: Recipe, width: int, side: int = SIZE, frozen: int = 0) -> int:
     """Floating-point operations of one training step, forward and backward, counted by PyTorch without computing it.
 
@@ -115,6 +114,12 @@ def count_flops(recipe: Recipe, width: int, side: int = SIZE, frozen: int = 0) -
     fixed, a step takes about 4% less at full width, 11% less at a quarter (notebook 14). `side`: the images', in
     pixels; `frozen`: how many of the lean network's blocks it does not train.
     """
+    shape = {name: getattr(recipe, name) for name in ("batch_size", "network", "widths", "whiten", "whiten_stride")}
+    return _counted(Recipe(name="counted", epochs=1, knots=((0, 1),), **shape), width, side, frozen)
+
+
+@functools.cache
+def _counted(recipe: Recipe, width: int, side: int, frozen: int) -> int:
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         network = new_network(recipe, width)
         if isinstance(network, LeanNet):

@@ -6,14 +6,13 @@ hardly at all, which is how the tests run it. `CIFAR_FAST_SCALE` sets the scale 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +33,11 @@ from .device import (
     keep_freed_memory,
     unused_gpu,
 )
-from .errors import UserError, memory_named
+from .errors import memory_named
 from .excerpts import excerpts
 from .experiment import Job
 from .files import stamp
-from .ledger import Damaged, Record, Setting, read_folder
+from .ledger import Record, Setting, readable
 from .ledger import results_folder as results_folder
 from .network import run_flops
 from .recipe import Recipe, get, with_epochs
@@ -114,10 +113,10 @@ class Lesson:
         display(Markdown(beside(to_record(run, None), recorded())))
 
 
-@cache
+@lru_cache(maxsize=1)  # of one lesson: each holds its images
 def _warm_up(lesson: Lesson, recipe: Recipe) -> None:
     """So that the first run's clock is not a start-up's; a race that begins with the same recipe needs no other."""
-    with contextlib.suppress(UserError), tqdm(total=1, desc="a warm-up, thrown away", leave=False):
+    with tqdm(total=1, desc="a warm-up, thrown away", leave=False):
         Job(lesson.dataset, lesson.scale, lesson.device.type, lesson.precision).warm_up(recipe)
 
 
@@ -192,18 +191,15 @@ def race_table(runs: dict[str, Run]) -> str:
     return f"{where(setting)}; accuracy in percent, one run each.\n\n{markdown(head, lines)}"
 
 
-@cache
-def _read(folder: Path, version: str) -> tuple[list[Record], list[Damaged]]:
-    return read_folder(folder)
+@lru_cache(maxsize=1)
+def _read(folder: Path, version: str) -> list[Record]:
+    return readable(folder)
 
 
 def recorded() -> list[Record]:
     """All the recorded runs of the book. They are read anew only if a file has changed: that takes a second or two."""
     folder = results_folder()
-    records, damaged = _read(folder, stamp(folder, sorted(folder.glob("*.jsonl"))))
-    for line in damaged:
-        print(f"skipped {line}", file=sys.stderr)
-    return records
+    return _read(folder, stamp(folder, sorted(folder.glob("*.jsonl"))))
 
 
 def evidence(*rungs: str, plan: str | None = None) -> None:

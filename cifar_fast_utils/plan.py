@@ -25,6 +25,13 @@ else:
 Seeds = Annotated[int, Field(ge=1, le=100_000)]
 VALIDATION = "-validation"
 """What the name of a dataset whose test images are training images set aside ends in (`experiment.validation`)."""
+
+
+def is_search(dataset: str) -> bool:
+    """Whether runs on the dataset of this name choose between tries, and are no evidence."""
+    return dataset.endswith(VALIDATION)
+
+
 RECIPE = TypeAdapter(Recipe)
 """Checks the types of a recipe's fields."""
 
@@ -75,7 +82,7 @@ class Plan(BaseModel):
     @property
     def search(self) -> bool:
         """Whether its runs are for choosing, and no evidence."""
-        return self.dataset.endswith(VALIDATION)
+        return is_search(self.dataset)
 
     @property
     def names(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""The figures, each a function from records or tensors to a matplotlib figure."""
+"""The figures, each a function from a run or from records to a matplotlib figure."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from .evidence import Rung, by_setting, of_device, rungs, when
+from .evidence import Rung, how_many, rungs, settings
 from .files import whole
 from .ledger import Record, Setting
 from .optimiser import rate_at
-from .plan import VALIDATION
 from .run import Run
 
 BLUE, ORANGE = "#0072b2", "#d55e00"  # Okabe and Ito's, which the colour-blind tell apart too
@@ -58,9 +57,7 @@ def write_curves(run: Run, path: Path) -> None:
 
 def subtitle(setting: Setting, shown: Sequence[Rung]) -> str:
     """What every figure of recorded runs says of them."""
-    n = len({id(record) for rung in shown for record in rung.records})
-    runs = f"{n} runs, {when(shown)}"
-    return f"{setting.dataset}, {setting.scale} scale, {runs}\n{setting.device}, {setting.precision}"
+    return f"{setting.dataset}, {setting.scale} scale, {how_many(shown)}\n{setting.device}, {setting.precision}"
 
 
 def seed_histogram(rung: Rung, setting: Setting) -> Figure:
@@ -103,9 +100,8 @@ def evidence_figures(records: Sequence[Record]) -> dict[str, Figure]:
     By a name that is fit for a file. Searches are no evidence: they have none.
     """
     figures = {}
-    evidence = [record for record in records if not record["dataset"].endswith(VALIDATION)]
-    for number, (setting, theirs) in enumerate(by_setting(evidence).items(), start=1):
-        found = rungs(theirs, of_device(records, setting.device))
+    for number, (setting, theirs, neighbours) in enumerate(settings(records), start=1):
+        found = rungs(theirs, neighbours)
         stem = f"{number}_{setting.dataset}_{setting.scale}_{setting.precision}"
         if timed := [rung for rung in found if rung.timed]:
             figures[f"{stem}_seconds"] = accuracy_against(

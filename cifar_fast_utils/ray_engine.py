@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from collections.abc import Iterator
@@ -92,8 +91,7 @@ class OnRay:
 
 def _run(job: Job, recipe: Recipe, seed: int) -> Record:
     if not _warm:  # Ray's worker processes run many tasks: once in each
-        with contextlib.suppress(UserError):  # the run itself will say it
-            job.warm_up(recipe)
+        job.warm_up(recipe)
         _warm.append(True)
     return job(recipe, seed)
 

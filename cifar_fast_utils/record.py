@@ -49,7 +49,10 @@ def to_record(run: Run, commit: str | None) -> dict[str, Any]:
 
 
 def here(device: torch.device, precision: str) -> dict[str, Any]:
-    """Where a measurement that is no training takes place, and by what: to be asked as it starts."""
+    """Where a measurement that is no training takes place, and by what: to be asked as it starts.
+
+    The commit is the package's: a changed script outside of it does not show.
+    """
     return {
         "device": device_name(device),
         "threads": torch.get_num_threads(),
@@ -86,6 +89,6 @@ def _installed_commit() -> str | None:
         origin = json.loads(package.read_text("direct_url.json") or "{}")
     except (PackageNotFoundError, ValueError):
         return None
-    here = Path(str(package.locate_file("cifar_fast_utils/record.py"))) == Path(__file__)
+    this_one = Path(str(package.locate_file("cifar_fast_utils/record.py"))) == Path(__file__)
     commit = origin.get("vcs_info", {}).get("commit_id", "")[:12]
-    return commit if here and commit else None
+    return commit if this_one and commit else None

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from .evidence import Rung, by_setting, of_device, when
-from .ledger import Key, Record, Setting, key_of, own_runs, read_folder, setting_of
+from .evidence import Rung, by_setting, how_many, settings
+from .ledger import Key, Record, Setting, key_of, own_runs, read_folder
 from .lengths import lengths
-from .plan import VALIDATION, Plan, read_plan
+from .plan import Plan, read_plan
 from .shares import read_shares, shares_table
 from .stats import LEVEL, Difference, interval
 from .tables import markdown, unless_nan
@@ -39,7 +39,6 @@ ASIDE = 5
 
 def caption(setting: Setting, rungs: Sequence[Rung], head: Sequence[str] = HEAD) -> str:
     """Where, how many and when, and how to read the table with these columns."""
-    records = {id(record): record for rung in rungs for record in rung.records}.values()
     threads = sorted({rung.threads for rung in rungs})
     on = ", ".join(
         f"{n} CPU thread{'s' * (n > 1)}"
@@ -52,7 +51,7 @@ def caption(setting: Setting, rungs: Sequence[Rung], head: Sequence[str] = HEAD)
         f"{', the test of runs with TTA left out' * any(r.timed and math.isnan(r.seconds('cold')) for r in rungs)})"
     )
     return (
-        f"{where(setting)}; {len(records)} run{'s' * (len(records) > 1)}, {when(rungs)}. "
+        f"{where(setting)}; {how_many(rungs)}. "
         f"Accuracy in percent, with TTA where the recipe has it{'; its 95% interval' * ('interval' in head)}"
         f"{'; differences with their 95% interval' * ('against base' in head)}"
         f"{'; sd: of single runs' * ('sd' in head)}{seconds * bool(set(head) & set(CLOCKS) or not head)}."
@@ -112,16 +111,15 @@ def signed(found: Difference | None) -> str:
 
 
 def findings(rows: Sequence[Row]) -> str:
-    """What the verdicts come to, in words: a line for each kind, the rungs and their differences under it."""
+    """What the table has no room for, by kind of verdict: how many runs would tell, where two agree on every seed."""
     said: dict[str, list[str]] = {}
     for row in rows:
-        if row.verdict:
+        if "(" in row.verdict:
             kind = kind_of(row.verdict)
-            detail = row.verdict.removeprefix(kind).strip()
-            joint = "" if not detail else " " if detail.startswith("(") else ", none "
+            detail = row.verdict[row.verdict.index("(") :]
             of = f"`{row.recipe.name}` against `{row.against}`: {signed(row.difference)} points"
             detail += f"; {row.lengths}" if row.lengths else ""
-            said.setdefault(kind, []).append(f"{of}{joint}{detail}")
+            said.setdefault(kind, []).append(f"{of} {detail}")
     lines = []
     for kind, heading in KINDS.items():
         if kind in said:
@@ -177,10 +175,11 @@ these are not the first of their process. Where a recipe's accuracy is read from
 only *train s* is its own. The package may have become faster between two tables, so compare seconds within one, where
 they are those of the runs made for its plan alone.
 
-Where runs were made for its plan, a table counts these, and of others' runs the seeds that the plan asks for. One whose
-runs were all *made for other plans* answers its question only as far as those runs happen to, and is left out of *In
-short*; it has no seconds, which may be of several versions. *5 of 8* under *n*: eight runs were planned, and three have
-not been made yet. Its verdict is a look before the end: who looks often, and stops at what pleases, errs more often."""
+A table counts the runs that were made for its plan, and of others' runs the seeds that the plan asks for. A plan that
+nobody has carried out yet has tables of runs *made for other plans*, where there are some. They answer its question
+only as far as those runs happen to, and are left out of *In short*; they have no seconds, which may be of several
+versions. *5 of 8* under *n*: eight runs were planned, and three have not been made yet. Its verdict is a look before
+the end: who looks often, and stops at what pleases, errs more often. The plans with the most recipes come first."""
 
 STRAIGHT = """\
 Read off a straight line between the two recorded lengths that the target lies between. Accuracy rises ever more slowly,
@@ -206,10 +205,9 @@ def report(folder: Path, target: float = 0.94) -> str:
     Raises `UserError` where a plan or a file cannot be read.
     """
     records, damaged = read_folder(folder)
-    evidence = [record for record in records if not record["dataset"].endswith(VALIDATION)]
     short, parts, planned, shown = [], [], [], set[tuple[Setting, Key]]()
-    for path in sorted(folder.glob("*.toml"), key=by_numbers):
-        plan = read_plan(path)
+    plans = [(path, read_plan(path)) for path in sorted(folder.glob("*.toml"), key=by_numbers)]
+    for path, plan in sorted(plans, key=lambda one: -len(one[1].names)):
         if plan.search:
             continue
         own = own_runs(path)
@@ -228,10 +226,8 @@ def report(folder: Path, target: float = 0.94) -> str:
                 parts.append(f"No runs yet of {', '.join(absent)}.")
     if shares := sorted(folder.glob("shares*.json")):
         parts += ["## Where the time goes", *(shares_table(read_shares(path)) for path in shares)]
-    times = [
-        (setting, *lengths(theirs, target, of_device(records, setting.device)))
-        for setting, theirs in by_setting(evidence).items()
-    ]
+    found = list(settings(records))
+    times = [(setting, *lengths(theirs, target, neighbours)) for setting, theirs, neighbours in found]
     if any(rungs for _, rungs, _ in times):
         parts += [f"## Time to {100 * target:.4g}%", STRAIGHT]
         for setting, rungs, lines in times:
@@ -239,7 +235,7 @@ def report(folder: Path, target: float = 0.94) -> str:
                 parts += [caption(setting, rungs, head=()), lines]
     if planned:
         parts += ["## Planned, without runs yet", "\n".join(planned)]
-    others = by_setting(one for one in evidence if (setting_of(one), key_of(one)) not in shown)
+    others = by_setting(one for setting, theirs, _ in found for one in theirs if (setting, key_of(one)) not in shown)
     if others:
         parts += ["## Recorded, and counted in no plan's table", "\n".join(map(aside, others, others.values()))]
     if damaged:

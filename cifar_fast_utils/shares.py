@@ -27,7 +27,7 @@ from .recipe import LADDER, Recipe, get
 from .record import here
 from .run import Clock, in_threads
 from .tables import markdown
-from .train import count_flops, data_at, epochs_of, recipe_at, test_view, whitening_layer
+from .train import as_seen, count_flops, data_at, epochs_of, recipe_at, whitening_layer
 
 PHASES = ("data", "forward", "backward", "optimiser", "evaluation")
 RATE = 1e-3
@@ -84,7 +84,7 @@ def shares_of(
         per_step["data"] = timed(lambda: [None for _ in next_epoch()])[0] / steps_per_epoch
     run = {phase: spent * recipe.epochs * steps_per_epoch for phase, spent in per_step.items()}
     run["data"] += preparing + whitening
-    test = test_view(dataset.test_images.to(device), recipe.test_side, dtype)
+    test = as_seen(dataset.test_images.to(device), recipe.test_side, dtype)
     tested = network if average is None else average.module
     run["evaluation"], _ = timed(lambda: evaluate(tested, test, dataset.test_labels.to(device), recipe.tta))
     return {**run, "flops_per_image": count_flops(recipe, width) / recipe.batch_size}

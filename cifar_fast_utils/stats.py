@@ -93,12 +93,13 @@ def paired_difference(new: Sequence[float], old: Sequence[float]) -> Difference:
     Its `sd` is that of the differences over √2: what two independent samples would have for such differences.
     Raises `ValueError` if the samples differ in length or are empty.
     """
-    d = interval([round(a - b, 9) for a, b in zip(new, old, strict=True)])  # equal ones come out equal
+    differences = [round(a - b, 9) for a, b in zip(new, old, strict=True)]  # equal ones come out equal
+    d = interval(differences)
     if d.n < 2 or (d.n == 2 and d.sd == 0):
         return Difference(d.mean, *UNTOLD, d.n, d.sd, paired=True)
     if d.sd == 0:
         return Difference(d.mean, d.mean, d.mean, float(d.mean == 0), d.n, 0.0, paired=True)
-    p = 2 * float(stats.t.sf(abs(d.mean) / d.sd * math.sqrt(d.n), d.n - 1))
+    p = float(stats.ttest_1samp(differences, 0).pvalue)
     return Difference(d.mean, d.low, d.high, p, d.n, d.sd / math.sqrt(2), paired=True)
 
 

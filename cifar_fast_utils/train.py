@@ -55,9 +55,15 @@ def data_at(scale: Scale, dataset: Dataset) -> Dataset:
     return dataset
 
 
-def test_view(images: Tensor, side: int, dtype: torch.dtype) -> Tensor:
-    """uint8 test images (n, 32, 32, 3) as the network sees them, (n, 3, side, side): shrunk, normalised, not padded."""
+def as_seen(images: Tensor, side: int, dtype: torch.dtype) -> Tensor:
+    """uint8 images (n, 32, 32, 3) as the network sees them in a test, (n, 3, side, side): shrunk, normalised."""
     return augment.prepare(augment.shrink(images, side), dtype).permute(0, 3, 1, 2)
+
+
+def answering(recipe: Recipe, images: Tensor, dtype: torch.dtype) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    """`answers` to uint8 images (n, 32, 32, 3), seen as the recipe tests: of a network, and of `tta=True` or False."""
+    views = [as_seen(images, side, dtype) for side in (recipe.test_side, recipe.tta_side) if side]
+    return partial(answers, images=views[0], shift=recipe.tta_shift, smaller=views[1] if len(views) > 1 else None)
 
 
 def train(
@@ -99,13 +105,10 @@ def train(
     )
     warm_up, clock, evaluation = Clock(on), Clock(on), Clock(on)
     with warm_up:
-        _one_step(recipe, size.width, precision, on)
+        _warm_up(recipe, size.width, precision, on)
     with clock:
         training = Training(recipe, data, size.width, precision, seed, on)
-        sides = [side for side in (recipe.test_side, recipe.tta_side) if side]
-        views = [test_view(data.test_images.to(on), side, PRECISIONS[precision]) for side in sides]
-        test_labels = data.test_labels.to(on)
-        test = partial(answers, images=views[0], shift=recipe.tta_shift, smaller=views[1] if len(views) > 1 else None)
+        test, test_labels = answering(recipe, data.test_images.to(on), PRECISIONS[precision]), data.test_labels.to(on)
     with progress_bar(training.steps * recipe.batch_size, progress) as bar:
         try:
             while training.step < training.steps:
@@ -144,13 +147,11 @@ def train(
     return run
 
 
-def _one_step(recipe: Recipe, width: int, precision: str, device: torch.device) -> None:
+def _warm_up(recipe: Recipe, width: int, precision: str, device: torch.device) -> None:
     """Forward and backward on zeros, thrown away: a GPU chooses its kernels, a CPU fills its pool of memory."""
-    if device.type == "cuda":
-        torch.backends.cudnn.benchmark = True
     network = build_network(recipe, width, precision).to(device)
     # A GPU chooses for each side anew; a processor's pool has room for the smaller ones once it had it for the largest.
-    sides = {side for _, side in recipe.sides} if device.type == "cuda" else {augment.SIZE}
-    for side in sides:
+    sides = {side for _, side in recipe.sides}
+    for side in sides if device.type == "cuda" else {max(sides)}:
         x = torch.zeros(recipe.batch_size, 3, side, side, device=device, dtype=PRECISIONS[precision])
         network(x.contiguous(memory_format=torch.channels_last)).sum().backward()

@@ -105,10 +105,10 @@ def rows(
 def plan_tables(
     plan: Plan, records: Sequence[Record], own: Mapping[Setting, Collection[Key]] | None = None
 ) -> list[tuple[Setting, list[Row]]]:
-    """The plan's rows in each of its settings, on its dataset, scale and kind of device, that has a run of it.
+    """The plan's rows in each of its settings, on its dataset, scale and kind of device; the one with most runs first.
 
-    The settings in which it was carried out itself (`own`, as by `ledger.own_runs`) come first, others have runs that
-    were made for other plans; among either kind the one with the most runs.
+    A setting is one in which it was carried out itself (`own`, as by `ledger.own_runs`). Where there is none yet, any
+    counts that has a run of it, made for another plan.
     """
     own = own or {}
     tables = [
@@ -118,7 +118,8 @@ def plan_tables(
         and not (plan.gpu and cores_of(setting.device))
     ]
     tables = [(setting, table) for setting, table in tables if any(row.rung for row in table)]
-    return sorted(tables, key=lambda found: (found[0] not in own, -sum(row.rung.n for row in found[1] if row.rung)))
+    carried_out = [found for found in tables if found[0] in own]
+    return sorted(carried_out or tables, key=lambda found: -sum(row.rung.n for row in found[1] if row.rung))
 
 
 def goal_of(plan: Plan) -> str:

@@ -13,13 +13,12 @@ from torch import Tensor, nn
 
 from .augment import SIZE
 from .errors import UserError
-from .evaluate import answers
 from .files import whole
 from .network import new_network
 from .recipe import Recipe, from_dict
 from .run import Run
 from .sources import as_rgb
-from .train import test_view
+from .train import answering
 
 
 def save_network(run: Run, width: int, classes: tuple[str, ...], path: Path) -> None:
@@ -82,7 +81,5 @@ def read_picture(path: Path) -> Tensor:
 
 def predict(network: nn.Module, pictures: Tensor, recipe: Recipe) -> Tensor:
     """The probabilities (n, 10) that a network gives to uint8 images (n, 32, 32, 3), seen as in its test."""
-    smaller = test_view(pictures, recipe.tta_side, torch.float32) if recipe.tta_side else None
-    seen = test_view(pictures, recipe.test_side, torch.float32)
-    logits, views = answers(network, seen, recipe.tta, recipe.tta_shift, smaller)
+    logits, views = answering(recipe, pictures, torch.float32)(network, tta=recipe.tta)
     return (logits if views is None else views).softmax(1)

@@ -21,7 +21,6 @@ CPU = torch.device("cpu")
 
 def test_auto_takes_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CIFAR_FAST_DEVICE", raising=False)
-    assert d.choose_device("auto").type in {"cpu", "cuda"}
     assert d.choose_device("cpu") == CPU
     assert d.choose_scale("auto", CPU).name == "small"
     assert d.choose_scale("auto", torch.device("cuda")).name == "full"
@@ -91,6 +90,16 @@ def test_instructions_that_do_not_pay_are_not_used_unasked(monkeypatch: pytest.M
     assert d.choose_precision("bfloat16", CPU) == "bfloat16"
 
 
+def test_on_a_gpu_the_kernels_of_each_shape_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    assert d.choose_device("cpu") == CPU
+    assert not torch.backends.cudnn.benchmark
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(d, "gpu_fault", lambda: "")
+    assert d.choose_device("cuda").type == "cuda"
+    assert torch.backends.cudnn.benchmark
+
+
 @pytest.mark.parametrize(
     ("capability", "auto"), [((9, 0), "bfloat16"), ((8, 0), "bfloat16"), ((7, 5), "float16"), ((6, 1), "float32")]
 )
@@ -114,8 +123,11 @@ def test_the_gpu_is_asked(monkeypatch: pytest.MonkeyPatch, capability: tuple[int
 def test_amds_gpus_are_told_apart_by_name(monkeypatch: pytest.MonkeyPatch, name: str, major: int, auto: str) -> None:
     monkeypatch.setattr(torch.version, "hip", "6.4")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (major, 0))
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(gcnArchName=name))
+    about = SimpleNamespace(gcnArchName=name, multi_processor_count=60)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: about)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "AMD Radeon Graphics")
     assert d.choose_precision("auto", torch.device("cuda")) == auto
+    assert d.device_name(torch.device("cuda")) == f"AMD Radeon Graphics ({name.split(':')[0]}, 60 units)"
 
 
 def test_the_environment_may_choose_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from records import DAY, record
 
+from cifar_fast_utils import evidence
 from cifar_fast_utils.beside import beside
-from cifar_fast_utils.evidence import crowded, rung
+from cifar_fast_utils.evidence import rung
 from cifar_fast_utils.ledger import Record, setting_of
 from cifar_fast_utils.lengths import lengths
 from cifar_fast_utils.plan import Plan
@@ -28,6 +29,10 @@ def runs(*starts: float, device: str = GPU, threads: Sequence[int] = (1,), train
                started=(DAY + timedelta(seconds=start)).isoformat())
         for seed, start in enumerate(starts)
     ]  # fmt: skip
+
+
+def crowded(run: Record, others: Sequence[Record]) -> bool:
+    return evidence.crowded(run, {evidence.identity(one) for one in others})
 
 
 def test_a_run_that_shares_its_gpu_is_crowded_and_one_that_follows_is_not() -> None:

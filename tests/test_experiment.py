@@ -331,11 +331,12 @@ def test_a_killed_recorder_resumes_where_it_was(plan: Path, folder: Path, tmp_pa
     ledger = tmp_path / "plan.jsonl"
     arguments = ["record", str(plan), "--data", str(folder), "--device", "cpu", "--quiet", "--threads", "1"]
     command = [sys.executable, "-c", f"{HANG_AFTER_TWO}{RECORDER}", *arguments]
-    held: list[tuple[str, int]] = []
+    held: list[Record] = []
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as recorder:
-        while len(held) < 2 and recorder.poll() is None:
+        until = time.monotonic() + 300
+        while len(held) < 2 and recorder.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
-            held = names(ledger) if ledger.exists() else []
+            held, _ = read([ledger] if ledger.exists() else [])  # while the other writes
         os.kill(recorder.pid, signal.SIGKILL)
     assert names(ledger) == RUNS[:2]
     assert cli.main(arguments) == 0

@@ -1,5 +1,6 @@
 """The memory of the process: each test in one of its own, for what is asked of glibc holds to the end."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -7,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="asks glibc")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or platform.libc_ver()[0] != "glibc" or "malloc" in os.environ.get("LD_PRELOAD", ""),
+    reason="asks glibc",
+)
 
 
 def said(code: str, *arguments: str) -> str:

@@ -20,7 +20,7 @@ from cifar_fast_utils.ledger import Key, append, key_of, own_runs, read_folder, 
 from cifar_fast_utils.lengths import at_target, family, lengths
 from cifar_fast_utils.plan import Plan
 from cifar_fast_utils.recipe import get, with_epochs
-from cifar_fast_utils.report import caption, findings, plan_table, report, told
+from cifar_fast_utils.report import caption, findings, plan_table, report, signed, told
 from cifar_fast_utils.run import Run, summary, table_row
 from cifar_fast_utils.stats import holm
 from cifar_fast_utils.tables import markdown
@@ -175,9 +175,21 @@ def test_verdicts_against_the_first_and_none() -> None:
     assert [row.verdict for row in table] == ["", "worse", "better", "worse"]
     assert {row.against for row in table[1:]} == {"final"}
     assert [row.verdict for row in rows(plan(*names, compare="none"), records)] == ["", "", "", ""]
-    said = findings(table)
-    assert "Better, beyond what chance explains:\n\n- `final_without_ema` against `final`: +1.00 (" in said
-    assert "- `final_without_tta` against `final`: −0.50 (−0.50 to −0.50) points" in said
+    assert [signed(row.difference) for row in table[2:]] == ["+1.00 (+0.89 to +1.11)", "−0.50 (−0.50 to −0.50)"]
+    assert not findings(table)  # the table says it all
+
+
+def test_below_a_table_stands_what_it_has_no_room_for() -> None:
+    records = runs("celu", 0.86, n=3) + runs("ghost_norm", 0.862, n=3) + runs("final", 0.8565, n=3)
+    for one, same in zip(records[3:6], records[:3], strict=True):
+        one["accuracy"] = same["accuracy"]
+    said = findings(rows(plan("celu", "ghost_norm", "final"), records))
+    assert re.fullmatch(
+        r"Shown nothing here:\n\n"
+        r"- `ghost_norm` against `celu`: \+0\.00 .* \(as many right on each of 3 seeds\); 18 epochs against 20\n\n"
+        r"Cannot be told yet:\n\n- `final` against `ghost_norm`: .* points \(needs about \d+\); 10 epochs against 18",
+        said,
+    ), said
 
 
 def test_the_same_function_is_seen_to_be_the_same() -> None:
@@ -303,11 +315,12 @@ def test_a_report_begins_with_what_came_of_each_comparison(tmp_path: Path) -> No
     tables = re.findall(
         r"^On .*?; small scale; (.*?), bfloat16; .*?\.( Made for other plans\.)?$", report(tmp_path), re.M
     )
-    assert [(where, bool(borrowed)) for where, borrowed in tables] == [
-        ("a machine", False),
-        ("a card", False),
-        ("another card", True),
-    ]
+    assert tables == [("a machine", ""), ("a card", "")]
+    assert "small scale, another card, bfloat16: `celu` × 9, `ghost_norm` × 9" in report(tmp_path)  # in no table
+    (tmp_path / "plan.jsonl").rename(tmp_path / "another_too.jsonl")
+    tables = re.findall(r"; small scale; (.*?), bfloat16; .*?\. Made for other plans\.$", report(tmp_path), re.M)
+    assert tables == ["a machine", "another card", "a card"]  # for nobody has carried it out
+    (tmp_path / "another_too.jsonl").rename(tmp_path / "plan.jsonl")
     (tmp_path / "plan.toml").write_text(
         'question = "Which?"\ndataset = "noise"\nscale = "small"\nseeds = 3\nrungs = ["celu"]\n'
     )

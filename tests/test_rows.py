@@ -62,6 +62,9 @@ def test_as_many_as_fill_a_tile_and_divide_the_batch(
     x = torch.empty(batch, 1, side, side, dtype=torch.bfloat16)
     assert abreast(x) == number
     assert abreast(x.float()) == abreast(x.to("meta")) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "TILE", 0)  # as `benchmarks/rows.py` asks for images one by one
+        assert abreast(x) == 1
     monkeypatch.setattr(rows, "has_tiles", lambda: False)
     assert abreast(x) == 1
 

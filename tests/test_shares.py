@@ -1,4 +1,3 @@
-import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -21,14 +20,22 @@ CPU = torch.device("cpu")
 NARROW = Scale("narrow", 4, train_images=1024, test_images=100, epochs=2)
 
 
-@pytest.mark.parametrize(("name", "data", "optimiser"), [("baseline", 6, 4), ("final", 4, 4.8)])
+@pytest.mark.parametrize(
+    ("name", "before", "step", "after", "data", "optimiser"),
+    [
+        ("baseline", [100, 10], [1, 2, 3, 5], [9], 110 + 4 * 1, 4 * 5),  # its data is what a step waits for
+        ("final", [100, 10], [1, 2, 3, 5, 7], [40, 9], 110 + 2 * 40, 4 * (5 + 7 / 5)),  # an average each fifth
+    ],
+)
 def test_the_phases_are_those_of_all_steps(
-    name: str, data: float, optimiser: float, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shares, "Clock", taking(itertools.repeat(1.0)))
+    name: str, before: list[float], step: list[float], after: list[float], data: float, optimiser: float,
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    spans = [*before, *(1000 * seconds for seconds in step), *(4 * step), *after]  # the first step warms up
+    monkeypatch.setattr(shares, "Clock", taking(spans))
     recipe = with_epochs(get(name), 2)
     found = shares.shares_of(recipe, tiny, 4, CPU, "float32", steps=4)
-    assert [found.pop(phase) for phase in shares.PHASES] == pytest.approx([data, 4, 4, optimiser, 1])
+    assert [found.pop(phase) for phase in shares.PHASES] == pytest.approx([data, 4 * 2, 4 * 3, optimiser, 9])
     assert found == {"flops_per_image": count_flops(recipe, 4) / recipe.batch_size}
 
 

@@ -85,6 +85,15 @@ def test_any_picture_is_cropped_to_its_centre_and_shrunk(mode: str, tmp_path: Pa
     assert image.max() < 64  # nothing but the black centre, and what bicubic lets in of its edge
 
 
+def test_a_picture_taken_sideways_is_upright(tmp_path: Path) -> None:
+    upright = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    upright.save(tmp_path / "upright.png")
+    turned = upright.transpose(Image.Transpose.ROTATE_90)  # as a telephone stores it, with a note which way is up
+    turned.getexif()[0x0112] = 6
+    turned.save(tmp_path / "turned.png", exif=turned.getexif())
+    assert torch.equal(read_picture(tmp_path / "turned.png"), read_picture(tmp_path / "upright.png"))
+
+
 def test_what_is_transparent_is_white(tmp_path: Path) -> None:
     hidden = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
     hidden.save(tmp_path / "a.png")
