@@ -90,7 +90,8 @@ def leaderboard(records: list[Record]) -> str:
         "CUDA graphs ([chapter 13](../notebooks/13_the_machine.ipynb)); the others ran after it. On the Xeon three of "
         "the eight runs of `airbench94` are from before 06:00 of 2026-11-28, UTC, before filters' gradients were "
         "computed in rows of images; [how fast](measured.md) has its seconds without them. Under *cold s* the warm-up "
-        "step is on the clock too, but a plan's runs come after one that warms up.",
+        "step is on the clock too, but a plan's runs come after one that warms up. The tables of the Xeon in float32 "
+        "and of the one in bfloat16 are of two kinds of processor: the first has no tiles, which its name does not say.",
     ]
     for setting, ranked in whole_recipes(records):
         parts += [caption(setting, ranked), markdown(HEAD, [cells(rung) for rung in ranked])]
@@ -223,9 +224,10 @@ def status() -> str:
 TRIED = """\
 # What was tried
 
-The search behind the recipes of Part II, with all that did not help. Generated from the searches' plans and their own
-ledger; of the runs in it none was left out, or run again until it looked better. Tries that were planned and never
-made have no row; what was tried beside the plans is told below.
+The search behind the recipes of Part II, with all that did not help; [chapter
+17](../notebooks/17_where_flops_count.ipynb) tells what did. Generated from the searches' plans and their own ledger;
+of the runs in it none was left out, or run again until it looked better. Tries that were planned and never made have
+no row, and a plan whose runs are still to be made has no table; what was tried beside the plans is told below.
 
 How to read the tables: a pair in the column *change* is an epoch and what holds from there on, so `hardest [[0, 1.0],
 [2, 0.6]]` takes all images at first and the hardest 60 percent from the third epoch. `widths` are in units of the
@@ -243,21 +245,20 @@ Between two runs of a recipe at full width accuracies differ by a quarter of a p
 are given where no other run shared the GPU or the cores; the machines were often busy all the same, so they are not
 for comparing.
 
-Most searches were made on two cores, most of those with one seed a try. (Six of the later small ones had two or three.
-The three for processors without bfloat16 had two; the last of these, for three minutes, was stopped after one, to leave
-time for the evidence. The one that asks whether `fast` needs its pass at 24 pixels was to have four seeds and was
-stopped after three: in each of them the loss was higher without that pass.) Four were made on a GPU, six to twelve
-trainings at a time: one change at a time ("What moves the best start …"), what had helped, together ("What helped alone
-…"), for fewer epochs ("How few epochs …"), and for eight minutes. The first and the last were to have four seeds a try
-and were stopped by the clock after one or two, the second a single run short of its end.
+Most searches were made on two cores, most of those with one seed a try; *n* says how many. Two were stopped early:
+that for three minutes without bfloat16 after one seed, to leave time for the evidence, and the one that asks whether
+`fast` needs its pass at 24 pixels after three of four. Four were made on a GPU, six to twelve trainings at a time: one
+change at a time ("What moves the best start …"), what had helped, together ("What helped alone …"), for fewer epochs
+("How few epochs …"), and for eight minutes. The first and the last were to have four seeds a try and were stopped by
+the clock after one or two, the second a single run short of its end.
 
 The searches on the GPU cast doubt on those on two cores in two places. First: the two runs of airbench94 that the
 searches on two cores had to come up to, 90.76 and 90.88 percent, are above all eight runs of airbench94 on the GPU
-(90.06 to 90.74). Second: on two cores Lookahead came out slightly worse, in one run at half of the width. In the second
-list on the GPU it came out best, together with a rate that ends above zero (`looking_ahead_too`). The interval of that
-difference takes in zero, so it may be chance. The first list has a doubt of its own: the two runs of its start,
-`early`, came out low in accuracy. 39 of the 40 changes stand at or above it, and the mean of all their runs is 0.26
-points higher. So its column *against base* leans upward by about as much.
+(90.06 to 90.74). Second: on two cores Lookahead came out slightly worse, in one run at half of the width. In the
+second list on the GPU it came out best, together with a rate that ends above zero (`looking_ahead_too`). The interval
+of that difference takes in zero, so it may be chance. The first list has a doubt of its own: the two runs of its
+start, `early`, came out low in accuracy. 39 of the 40 changes stand at or above it, and the mean of all their runs is
+0.26 points higher. So its column *against base* leans upward by about as much.
 
 In the first search without bfloat16 ("What is a minute without bfloat16 best spent on?") the shortened schedule moved
 the start of choosing to the first step, when no loss was known yet: all seven tries began with a pass over 70 percent
@@ -265,20 +266,19 @@ of the images, no matter which, and the table does not show it. What it led to c
 word in a plan is wrong: norms over 64 images (`ghost`) do not make "the article's noise", which is that of 32; by the
 law of chapter 06 they make 0.7 of it.
 
-The figures of this paragraph are in no ledger, but for those of `fast_anew`. One choice was made beside the plans: that
-a pair of views at another side counts a fifth in the test. Several shares and sides were tried on the answers of two
-networks that had been trained already, on the same images set aside. On the networks at full width that were tried
-after that choice, the pair changed the accuracy by between −0.22 and +0.34 points. Two things were tried on one trained
-network of `fast` (seed 1101), on the images set aside of `cifar10-jpeg`, and neither helped: the norms' statistics
-measured anew over 1,000 to 8,000 training images as they are took the accuracy with six views from 90.62 percent to
-between 90.42 and 90.52, and the cross-entropy from 0.280 to between 0.291 and 0.294; a pair of views at 24 or 28 pixels
-left the accuracy where it was and took the cross-entropy to 0.283. Three more trainings looked for fewer seconds, one
-run each, on two cores of a Xeon in bfloat16 (three runs of `fast` there, `fast_anew` below, have 0.287 to 0.289): at 29
-pixels in place of 32, where the pools drop nothing, in training and test, the cross-entropy came to 0.290 (90.60
-percent), with 17 and 21 pixels in place of 16 and 24 as well to 0.294 (90.44). Such a network is made for its size:
-tested at one pixel more it had 0.8 to 0.9 points less, at 32 pixels 2.0 and 2.6. And five Newton–Schulz iterations with
-other coefficients, by which nearly all singular values end closer to 1 (Amsel et al., "The Polar Express", 2025), came
-to 0.292 (90.64).
+Some things were tried beside the plans, on the same images set aside, at full width; their figures are in no ledger:
+
+- The share of a pair of views at another side in the test, a fifth, was chosen on the answers of two trained networks.
+  On the networks that were tried after that choice, the pair changed the accuracy by −0.22 to +0.34 points.
+- The norms' statistics measured anew over 1,000 to 8,000 training images as they are, on one network of `fast` (seed
+  1101): with six views 90.42 to 90.52 percent in place of 90.62, a cross-entropy of 0.291 to 0.294 in place of 0.280.
+- A pair of views at 24 or 28 pixels, on the same network: the same accuracy, a cross-entropy of 0.283.
+- 29 pixels in place of 32 in training and test, where the pools drop nothing; one run, on a Xeon in bfloat16, where
+  three runs of `fast` (`fast_anew` below) have 0.287 to 0.289: 0.290 (90.60 percent). With 17 and 21 pixels in place
+  of 16 and 24 as well: 0.294 (90.44). Such a network is made for its size: tested at one pixel more it has 0.8 to 0.9
+  points less, at 32 pixels 2.0 and 2.6.
+- Newton–Schulz iterations with other coefficients, by which nearly all singular values end closer to 1 (Amsel et al.,
+  "The Polar Express", 2025); one run there: 0.292 (90.64).
 
 Where accuracies lay too close, the cross-entropy of the same answers was looked at as well. It changes with every
 answer, while accuracy changes only where an answer turns right or wrong. All logits were first divided by one number,

@@ -175,11 +175,11 @@ these are not the first of their process. Where a recipe's accuracy is read from
 only *train s* is its own. The package may have become faster between two tables, so compare seconds within one, where
 they are those of the runs made for its plan alone.
 
-A table counts the runs that were made for its plan, and of others' runs the seeds that the plan asks for. A plan that
-nobody has carried out yet has tables of runs *made for other plans*, where there are some. They answer its question
-only as far as those runs happen to, and are left out of *In short*; they have no seconds, which may be of several
-versions. *5 of 8* under *n*: eight runs were planned, and three have not been made yet. Its verdict is a look before
-the end: who looks often, and stops at what pleases, errs more often. The plans with the most recipes come first."""
+A table counts the runs that were made for its plan, and of others' runs the seeds that the plan asks for. On other
+machines a table may be of runs *made for other plans*. It answers the question only as far as those runs happen to, and
+is left out of *In short*; it has no seconds, which may be of several versions. *5 of 8* under *n*: eight runs were
+planned, and three have not been made yet. Its verdict is a look before the end: who looks often, and stops at what
+pleases, errs more often. The plans with the most recipes come first."""
 
 STRAIGHT = """\
 Read off a straight line between the two recorded lengths that the target lies between. Accuracy rises ever more slowly,

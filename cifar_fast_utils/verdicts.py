@@ -107,8 +107,8 @@ def plan_tables(
 ) -> list[tuple[Setting, list[Row]]]:
     """The plan's rows in each of its settings, on its dataset, scale and kind of device; the one with most runs first.
 
-    A setting is one in which it was carried out itself (`own`, as by `ledger.own_runs`). Where there is none yet, any
-    counts that has a run of it, made for another plan.
+    Those in which it was carried out itself (`own`, as by `ledger.own_runs`) come first; others, of runs made for other
+    plans, where these can be compared as it asks. Where there is neither, any that has a run of it.
     """
     own = own or {}
     tables = [
@@ -118,8 +118,9 @@ def plan_tables(
         and not (plan.gpu and cores_of(setting.device))
     ]
     tables = [(setting, table) for setting, table in tables if any(row.rung for row in table)]
-    carried_out = [found for found in tables if found[0] in own]
-    return sorted(carried_out or tables, key=lambda found: -sum(row.rung.n for row in found[1] if row.rung))
+    telling = [found for found in tables if found[0] in own or any(row.difference for row in found[1])]
+    order = sorted(telling or tables, key=lambda found: -sum(row.rung.n for row in found[1] if row.rung))
+    return sorted(order, key=lambda found: found[0] not in own)
 
 
 def goal_of(plan: Plan) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import records
 import torch
-from hypothesis import settings
+from hypothesis import register_random, settings
 from servers import write_parquet
 
 from cifar_fast_utils.data import Dataset, load, make_dataset
@@ -62,6 +62,18 @@ def tracked(git: Callable[..., str]) -> list[Path]:
     except subprocess.CalledProcessError:
         pytest.skip("not a git checkout")
     return [root / name for name in names if (root / name).is_file()]
+
+
+class Torch:
+    """PyTorch's generator, which Hypothesis then sets before each example: one that fails is found again."""
+
+    seed = staticmethod(torch.manual_seed)
+    getstate = staticmethod(torch.get_rng_state)
+    setstate = staticmethod(torch.set_rng_state)
+
+
+TORCH = Torch()  # Hypothesis keeps no reference of its own
+register_random(TORCH)
 
 
 @pytest.fixture(autouse=True)

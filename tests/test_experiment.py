@@ -377,6 +377,30 @@ def test_bad_input_is_one_line(
     assert "--engine ray needs Ray" in refused(capsys, "record", plan, "--engine", "ray", *data)
 
 
+def test_a_plan_is_carried_out_by_ray_where_that_is_asked_for(
+    plan: Path, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_engine, "the_ray", lambda: None)
+    monkeypatch.setattr(ray_engine, "OnRay", Here)  # a cluster has a test of its own
+    command = [
+        "record",
+        str(plan),
+        "--data",
+        str(folder),
+        "--device",
+        "cpu",
+        "--precision",
+        "float32",
+        "--threads",
+        "1",
+    ]
+    assert cli.main([*command, "--engine", "ray"]) == 0
+    said = capsys.readouterr()
+    assert f"smoke scale on {device.device_name(torch.device('cpu'))} in float32, by Ray" in said.err
+    assert f"{len(RUNS)} runs added to" in said.out
+    assert names(plan.with_suffix(".jsonl")) == RUNS
+
+
 def test_a_plan_that_is_not_committed_is_noticed(tmp_path: Path, git: Callable[..., str]) -> None:
     plan = tmp_path / "plan.toml"
     plan.write_text(TOML)

@@ -6,9 +6,10 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from cifar_fast_utils.network import ConvBlock, ResNet9, build_network, count_flops, run_flops, stages
-from cifar_fast_utils.recipe import RECIPES, Recipe, at, get
+from cifar_fast_utils.network import ConvBlock, ResNet9, build_network, count_flops, new_network, run_flops, stages
+from cifar_fast_utils.recipe import MODERN, MODERN_WITHOUT, RECIPES, Recipe, at, get
 
 BASELINE = RECIPES["baseline"]
 
@@ -28,6 +29,15 @@ def plain_resnet9(state: dict[str, Tensor], x: Tensor) -> Tensor:
     x = block(x, "layer3.0", pool=True)
     x = x + block(block(x, "layer3.1.first"), "layer3.1.second")
     return F.max_pool2d(x, 4).flatten(1) @ state["linear.weight"].T / 8
+
+
+@pytest.mark.parametrize("side", [32, 16])
+def test_flops_are_counted_once_for_each_shape_and_are_those_of_the_recipe(side: int) -> None:
+    for recipe in (RECIPES | MODERN | MODERN_WITHOUT).values():
+        if side == 32 or recipe.network == "lean":
+            with torch.device("meta"), FlopCounterMode(display=False) as counter:
+                new_network(recipe, 4)(torch.empty(recipe.batch_size, 3, side, side)).sum().backward()
+            assert count_flops(recipe, 4, side) == counter.get_total_flops(), recipe.name
 
 
 def test_the_baselines_network_is_the_articles() -> None:

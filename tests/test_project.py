@@ -104,9 +104,6 @@ def test_the_readmes_results_are_the_recorded_ones() -> None:
             values = [100 * float(run[key]) for run in here]
             cells.append(f"{statistics.mean(values):.2f} % ({statistics.stdev(values):.2f})")
         assert f"| {' | '.join(cells)} |" in README
-    (timed,) = ledger("make_train.jsonl")
-    assert (timed["dataset"], timed["scale"], timed["threads"]) == ("cifar10-jpeg", "small", 2)
-    assert f"trained one such run in {timed['seconds']['train']:.0f} s" in README.replace("\n", " ")
 
 
 @pytest.mark.parametrize(
@@ -281,7 +278,7 @@ def test_the_measured_turns_are_the_recorded_ones() -> None:
     seconds = [float(run["seconds"]["train"]) for run in ledger("fast_in_rows.jsonl", "fast")]
     seconds += [float(pair["fast"]["seconds"]) for pairs in (*earlier, last) for pair in pairs]
     quick = sum(one < 480 for one in seconds)
-    assert f"Of these {len(seconds)} trainings of `fast` {quick} took less than eight minutes." in text
+    assert f"On a Xeon mostly: {quick} of {len(seconds)} trainings took less there." in text
 
 
 def test_the_steps_in_large_pages_are_the_measured_ones() -> None:

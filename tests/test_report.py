@@ -315,11 +315,14 @@ def test_a_report_begins_with_what_came_of_each_comparison(tmp_path: Path) -> No
     tables = re.findall(
         r"^On .*?; small scale; (.*?), bfloat16; .*?\.( Made for other plans\.)?$", report(tmp_path), re.M
     )
-    assert tables == [("a machine", ""), ("a card", "")]
-    assert "small scale, another card, bfloat16: `celu` × 9, `ghost_norm` × 9" in report(tmp_path)  # in no table
+    assert tables == [("a machine", ""), ("a card", ""), ("another card", " Made for other plans.")]
+    for one in runs("celu", 0.86, n=2):
+        append(tmp_path / "another.jsonl", {**one, "device": "a third card", "precision": "bfloat16"})
+    assert len(re.findall(r"^On .*a third card", report(tmp_path), re.M)) == 0  # there is nothing to compare
+    assert "small scale, a third card, bfloat16: `celu` × 2" in report(tmp_path)
     (tmp_path / "plan.jsonl").rename(tmp_path / "another_too.jsonl")
     tables = re.findall(r"; small scale; (.*?), bfloat16; .*?\. Made for other plans\.$", report(tmp_path), re.M)
-    assert tables == ["a machine", "another card", "a card"]  # for nobody has carried it out
+    assert tables == ["a machine", "another card", "a card"]  # nobody has carried it out
     (tmp_path / "another_too.jsonl").rename(tmp_path / "plan.jsonl")
     (tmp_path / "plan.toml").write_text(
         'question = "Which?"\ndataset = "noise"\nscale = "small"\nseeds = 3\nrungs = ["celu"]\n'

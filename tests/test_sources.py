@@ -68,6 +68,15 @@ def test_jpeg_is_read_as_close_as_jpeg_is(tmp_path: Path) -> None:
     assert labels.tolist() == [0, 1, 2]
 
 
+def test_a_set_saved_with_large_columns_is_read(tmp_path: Path) -> None:
+    whole = table(np.zeros((3, 32, 32, 3), np.uint8), [0, 1, 2])
+    img = pa.struct([pa.field(f.name, pa.large_binary() if f.name == "bytes" else f.type) for f in whole["img"].type])
+    large = whole.set_column(whole.schema.get_field_index("img"), "img", whole["img"].cast(img))
+    for split in ("train", "test"):
+        pq.write_table(large, tmp_path / f"{split}-0.parquet")
+    assert sources.read_parquet(tmp_path, quiet=True)[1].tolist() == [0, 1, 2]
+
+
 def test_grey_images_become_rgb(tmp_path: Path) -> None:
     grey = np.arange(1024, dtype=np.uint16).reshape(1, 32, 32).astype(np.uint8)
     for split in ("train", "test"):
