@@ -91,7 +91,7 @@ def leaderboard(records: list[Record]) -> str:
         "the eight runs of `airbench94` are from before 06:00 of 2026-11-28, UTC, before filters' gradients were "
         "computed in rows of images; [how fast](measured.md) has its seconds without them. Under *cold s* the warm-up "
         "step is on the clock too, but a plan's runs come after one that warms up. The tables of the Xeon in float32 "
-        "and of the one in bfloat16 are of two kinds of processor: the first has no tiles, which its name does not say.",
+        "and of the one in bfloat16 are of two kinds of processor: the first has no tiles, but the same name.",
     ]
     for setting, ranked in whole_recipes(records):
         parts += [caption(setting, ranked), markdown(HEAD, [cells(rung) for rung in ranked])]

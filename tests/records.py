@@ -7,6 +7,8 @@ from typing import Any
 
 from cifar_fast_utils.recipe import Recipe, get
 
+COUNT = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+"""How the text calls a number."""
 DAY = datetime(2026, 1, 1, tzinfo=timezone.utc)
 minutes = itertools.count()
 """One after the other: the runs of most tests do not share their machine."""

@@ -21,7 +21,7 @@ import pages
 import pytest
 import torch
 from matplotlib.figure import Figure
-from records import record
+from records import COUNT, record
 from torch.utils.flop_counter import FlopCounterMode
 
 from cifar_fast_utils.article import ARTICLE
@@ -38,7 +38,6 @@ from cifar_fast_utils.verdicts import Row, kind_of, plan_tables, rows
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LISTED = re.findall(r"^ +- file: notebooks/(\w+)$", (ROOT / "_toc.yml").read_text(encoding="utf-8"), re.MULTILINE)
-NUMBERS = ("", "one", "two", "three", "four", "five", "six", "seven", "eight")
 PROVENANCE = {"dataset", "scale", "device", "precision", "torch", "commit", "date", "code", "seconds"}
 
 
@@ -113,7 +112,7 @@ def test_it_says_how_long_it_takes(notebook: nbformat.NotebookNode) -> None:
     where = notebook.metadata["cifar_fast"]
     measured = math.ceil(where["seconds"] / 60)
     assert measured <= (6 if where["precision"] == "bfloat16" else 8)
-    said = f"about {NUMBERS[measured]} minute{'s' * (measured > 1)} on two CPU cores"
+    said = f"about {COUNT[measured]} minute{'s' * (measured > 1)} on two CPU cores"
     assert said in notebook.cells[0].source.replace("\n", " ")
 
 
@@ -393,6 +392,13 @@ def test_what_is_told_of_leave_one_out_is_in_the_report() -> None:
     assert "the 0.4 to 0.5 that whitening, label smoothing or CELU are worth there" in told
     assert "For ghost norm and the frozen scales eight runs each were too few to tell" in told
     assert f"for the average they showed {verdicts['ema'].removesuffix(' shown')}." in told
+    lost = [-row.difference.mean for row in table if row.verdict == "worse" and row.difference]
+    (at_most,) = re.findall("larger than (.*) points", verdicts["ema"])
+    assert float(at_most) < 0.2
+    intro = " ".join((ROOT / "book" / "intro.md").read_text(encoding="utf-8").split())
+    assert f"of {COUNT[len(table)]} things left out of the final recipe, {COUNT[len(lost)]} cost" in intro
+    assert f"cost {min(lost):.1f} to {max(lost):.1f} points, one shows nothing as large as 0.2" in intro
+    assert "and for four the runs are too few" in intro
 
 
 def test_what_the_chapters_say_came_out_is_what_was_recorded() -> None:

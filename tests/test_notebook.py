@@ -224,6 +224,16 @@ def test_the_evidence_of_a_rung_is_the_plans_table_with_the_rung_before(
     notebook.evidence("celu", plan="p")
     assert len(shown) == 2
     assert "On `noise`, which is not CIFAR-10; small scale; one run's machine" in shown[1]
+    (tmp_path / "other.toml").write_text(plan.replace('"before"', '"none"') + 'rungs = ["celu@half"]\n')
+    for name in ("celu@half", "ghost_norm@half"):  # together they say something, though not of celu
+        for seed in range(2):
+            append(tmp_path / "other.jsonl", {**record(name, seed), "device": "another's machine"})
+        shown.clear()
+        notebook.evidence("celu", plan="p")
+        assert len(shown) == 2
+    notebook.evidence("ghost_norm", plan="p")
+    assert "another's machine" in shown[-1]
+    assert "Made for other plans." in shown[-1]
 
 
 def test_the_recorded_runs_are_found() -> None:
