@@ -1,4 +1,4 @@
-# make setup | train | test | soak | bench | book | pages | notebooks | links | address | records | format | clean
+# make setup | train | test | lint | soak | bench | book | pages | notebooks | links | address | records | format | clean
 PYTHON ?= python3
 BIN := .venv/bin
 

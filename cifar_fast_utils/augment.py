@@ -59,7 +59,7 @@ def pad(images: Tensor, border: int) -> Tensor:
 
 
 def prepare(images: Tensor, dtype: torch.dtype, border: int = 0) -> Tensor:
-    """uint8 images (n, h, w, 3), normalised and padded once and for all, in the network's dtype."""
+    """uint8 images (n, h, w, 3), normalised and padded once and for all: (n, h + 2 border, w + 2 border, 3)."""
     # A few hundred at a time stay in a processor's cache from one step to the next.
     return torch.cat([pad(normalise(part).to(dtype), border) for part in torch.split(images, 500)])
 

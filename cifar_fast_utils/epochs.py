@@ -25,7 +25,7 @@ def epochs_of(
     Images: uint8 (n, 32, 32, 3); labels: (n,), or any other numbers of the images. A batch: images (b, 3, side, side)
     and their labels (b,). Given the numbers of some images, (m,), it is a pass over these alone; the host's DataLoader
     passes over all. If the images make no batch, the device's raises `UserError` when asked for the first; the host's
-    ends.
+    ends. The host's raises it here where torchvision does not import.
     """
     if recipe.augment_on == "host":
         generator = torch.Generator().manual_seed(seed)

@@ -42,7 +42,7 @@ def shifted(images: Tensor, by: int) -> Tensor:
 def answers(
     network: nn.Module, images: Tensor, tta: bool = False, shift: int = 0, smaller: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """The logits (n, 10) of the images, and those with TTA (None unless asked for).
+    """The logits (n, 10) of normalised images (n, 3, side, side), and those with TTA (None unless asked for).
 
     TTA averages the logits of an image and of its mirror. Source: "Bag of Tricks", test-time augmentation. With a
     `shift`, in pixels, that pair counts half, and the pairs moved by so much either way a quarter each (airbench).

@@ -60,7 +60,10 @@ def transforms(recipe: Recipe) -> Callable[[Tensor], Tensor]:
 def loader(
     padded: Tensor, labels: Tensor, recipe: Recipe, generator: torch.Generator
 ) -> DataLoader[tuple[Tensor, Tensor]]:
-    """A DataLoader over padded, normalised images (n, h, w, 3) on the host; it drops the last, smaller batch."""
+    """A DataLoader over padded, normalised images (n, h, w, 3) on the host; it drops the last, smaller batch.
+
+    Raises `UserError` where torchvision does not import.
+    """
     return DataLoader(
         _Images(padded.permute(0, 3, 1, 2), labels, transforms(recipe)),
         batch_size=recipe.batch_size,
@@ -75,6 +78,6 @@ def loader(
 def batches(
     loader: DataLoader[tuple[Tensor, Tensor]], device: torch.device, dtype: torch.dtype
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch of the loader's batches, on the device, in the network's dtype and layout (channels-last)."""
+    """One epoch of the loader's batches, (b, 3, h, w) and (b,), on the device, in the dtype given, channels-last."""
     for images, labels in loader:
         yield images.to(device, dtype, memory_format=torch.channels_last), labels.to(device)

@@ -88,6 +88,7 @@ class Lesson:
         """Train these recipes one after the other, with a bar each, and show what came of it.
 
         `article=True` asks for the article's lengths. What takes long here says so first, and what would be shorter.
+        Raises what `train` does; of a race that is broken off, what was done is shown.
         """
         recipes = {name: self.recipe(name, article) for name in names}
         expected = self.minutes(list(recipes.values()))

@@ -168,7 +168,7 @@ class Muon(torch.optim.Optimizer):
                     weight.add_(weight.grad, alpha=-group["lr"] * longer)
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Both."""
+        """`turn`, then `move`."""
         self.turn()
         self.move()
 

@@ -19,15 +19,16 @@ from tqdm import tqdm
 from .augment import steps_in_epoch
 from .data import Dataset
 from .device import PRECISIONS, Scale, keep_freed_memory
+from .epochs import epochs_of
 from .errors import UserError
 from .evaluate import evaluate
-from .network import build_network
+from .network import build_network, count_flops, whitening_layer
 from .optimiser import build_average, build_optimiser, set_rate
 from .recipe import LADDER, Recipe, get
 from .record import here
 from .run import Clock, in_threads
 from .tables import markdown
-from .train import as_seen, count_flops, data_at, epochs_of, recipe_at, whitening_layer
+from .train import as_seen, data_at, recipe_at
 
 PHASES = ("data", "forward", "backward", "optimiser", "evaluation")
 RATE = 1e-3
