@@ -22,7 +22,7 @@ def excerpts(
     runs has been shown, one with single runs is only named: they tell no difference. Where there is nothing, that is
     said.
     """
-    shown, bases = False, {name.split("@")[0] for name in rungs}
+    shown, apart, bases = False, False, {name.split("@")[0] for name in rungs}
     for path in sorted(folder.glob(f"{plan or '*'}.toml")):
         found = read_plan(path)
         if found.search or (plan is None and found.compare == "none"):
@@ -35,6 +35,7 @@ def excerpts(
             wanted = [k for k in recorded if not bases or table[k].recipe.name.split("@")[0] in bases]
             others = {j for j in recorded if any(table[j].rung is table[k].other for k in wanted)} - {*wanted}
             if own and setting not in own and not any(table[k].difference for k in wanted):
+                apart = True
                 continue  # borrowed runs, and none of them compared
             if wanted and tabled and all(rung.n < 2 for k in wanted if (rung := table[k].rung)):
                 single.append(f"{setting.device}, {setting.precision}")
@@ -53,4 +54,5 @@ def excerpts(
             yield f"Single runs only, which tell no difference: on {'; on '.join(single)}."
     if not shown:
         of = [", ".join(f"`{name}`" for name in rungs), f"the plan `{plan}`" if plan else ""]
-        yield f"No recorded runs of {' in '.join(filter(None, of))} yet."
+        compared = " that can be compared" * apart
+        yield f"No recorded runs of {' in '.join(filter(None, of))}{compared} yet."

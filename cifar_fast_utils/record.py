@@ -51,7 +51,7 @@ def to_record(run: Run, commit: str | None) -> dict[str, Any]:
 def here(device: torch.device, precision: str) -> dict[str, Any]:
     """Where a measurement that is no training takes place, and by what: to be asked as it starts.
 
-    The commit is the package's: a changed script outside of it does not show.
+    The commit is the package's, null where it cannot be told: a changed script outside of it does not show.
     """
     return {
         "device": device_name(device),

@@ -179,8 +179,10 @@ A table counts the runs that were made for its plan, and of others' runs the see
 machines a table may be of runs *made for other plans*. It answers the question only as far as those runs happen to, and
 is left out of *In short*; it has no seconds, which may be of several versions. *5 of 8* under *n*: eight runs were
 planned, and three have not been made yet. Its verdict is a look before the end: who looks often, and stops at what
-pleases, errs more often. The plans with the most recipes come first."""
+pleases, errs more often. Plans of five recipes or more come first."""
 
+BROAD = 5
+"""How many recipes a plan has whose results come before the others'."""
 STRAIGHT = """\
 Read off a straight line between the two recorded lengths that the target lies between. Accuracy rises ever more slowly,
 so where these lie far apart the line is too low and the time too long, and rows are not for comparing. Where *n* is 1,
@@ -207,7 +209,7 @@ def report(folder: Path, target: float = 0.94) -> str:
     records, damaged = read_folder(folder)
     short, parts, planned, shown = [], [], [], set[tuple[Setting, Key]]()
     plans = [(path, read_plan(path)) for path in sorted(folder.glob("*.toml"), key=by_numbers)]
-    for path, plan in sorted(plans, key=lambda one: -len(one[1].names)):
+    for path, plan in sorted(plans, key=lambda one: len(one[1].names) < BROAD):
         if plan.search:
             continue
         own = own_runs(path)

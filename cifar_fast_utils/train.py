@@ -150,8 +150,8 @@ def train(
 def _warm_up(recipe: Recipe, width: int, precision: str, device: torch.device) -> None:
     """Forward and backward on zeros, thrown away: a GPU chooses its kernels, a CPU fills its pool of memory."""
     network = build_network(recipe, width, precision).to(device)
-    # A GPU chooses for each side anew; a processor's pool has room for the smaller ones once it had it for the largest.
+    # A GPU chooses for each side anew; a processor's pool has room for smaller ones once it had it for whole images.
     sides = {side for _, side in recipe.sides}
-    for side in sides if device.type == "cuda" else {max(sides)}:
+    for side in sides if device.type == "cuda" else {augment.SIZE}:
         x = torch.zeros(recipe.batch_size, 3, side, side, device=device, dtype=PRECISIONS[precision])
         network(x.contiguous(memory_format=torch.channels_last)).sum().backward()

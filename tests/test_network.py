@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from cifar_fast_utils import network
 from cifar_fast_utils.network import ConvBlock, ResNet9, build_network, count_flops, new_network, run_flops, stages
 from cifar_fast_utils.recipe import MODERN, MODERN_WITHOUT, RECIPES, Recipe, at, get
 
@@ -38,6 +39,9 @@ def test_flops_are_counted_once_for_each_shape_and_are_those_of_the_recipe(side:
             with torch.device("meta"), FlopCounterMode(display=False) as counter:
                 new_network(recipe, 4)(torch.empty(recipe.batch_size, 3, side, side)).sum().backward()
             assert count_flops(recipe, 4, side) == counter.get_total_flops(), recipe.name
+    before = network._counted.cache_info().misses
+    assert count_flops(replace(get("final"), name="another", epochs=3, celu_alpha=0.2), 4) > 0
+    assert network._counted.cache_info().misses == before
 
 
 def test_the_baselines_network_is_the_articles() -> None:
