@@ -182,8 +182,7 @@ def test_the_chapter_on_lookahead_tells_how_an_average_did_in_its_place() -> Non
     results = ROOT / "book" / "results"
     records = read([results / "tried_averages.jsonl"])[0]
     ((_, (ahead, short, long)),) = plan_tables(read_plan(results / "tried_averages.toml"), records)
-    cells = nbformat.read(ROOT / "notebooks" / "16_stepping_further.ipynb", as_version=4).cells
-    said = " ".join(" ".join(cell.source for cell in cells).split())
+    said = on_one_line("16")
     assert ahead.rung
     assert short.rung
     assert short.difference
@@ -399,6 +398,46 @@ def test_what_is_told_of_leave_one_out_is_in_the_report() -> None:
     assert f"of {COUNT[len(table)]} things left out of the final recipe, {COUNT[len(lost)]} cost" in intro
     assert f"cost {min(lost):.1f} to {max(lost):.1f} points, one shows nothing as large as 0.2" in intro
     assert "and for four the runs are too few" in intro
+
+
+def on_one_line(chapter: str) -> str:
+    """A chapter's cells, on one line."""
+    (path,) = (ROOT / "notebooks").glob(f"{chapter}_*.ipynb")
+    return " ".join(word for cell in nbformat.read(path, as_version=4).cells for word in cell.source.split())
+
+
+def points(ledger: str) -> dict[str, list[float]]:
+    """The accuracies with TTA of each recipe of a search, in points."""
+    found: dict[str, list[float]] = {}
+    for run in read([ROOT / "book" / "results" / f"{ledger}.jsonl"])[0]:
+        found.setdefault(run["recipe"]["name"], []).append(100 * run["tta_accuracy"])
+    return found
+
+
+def test_what_is_told_of_freezing_and_schedules_is_what_was_recorded() -> None:
+    told, tries = on_one_line("17"), points("tried_settled") | points("tried_settled_again")
+    start = tries["minute_as_it_is"]
+    means = {name: f"{statistics.mean(values):.2f}" for name, values in tries.items()}
+    assert {len(values) for values in tries.values()} == {6}
+    flops = {
+        run["recipe"]["name"]: run["flops"] for run in read([ROOT / "book" / "results" / "tried_settled.jsonl"])[0]
+    }
+    later, sooner = (f"{flops[f'minute_{kind}'] / flops['minute_as_it_is']:.2f}" for kind in ("frozen", "frozen_early"))
+    one, other = (
+        signed(difference(tries[frozen], tries[cut])).lstrip("+")
+        for frozen, cut in (("minute_frozen", "minute_shortened"), ("minute_frozen_early", "minute_cut"))
+    )
+    for said in (
+        f"comes to {means['minute_as_it_is']} percent on the images set aside.",
+        f"it comes to {means['minute_frozen']}, for {later} of the FLOPs;",
+        f"the second for one, to {means['minute_frozen_early']}, for {sooner}.",
+        f"with nothing frozen, it comes to {means['minute_shortened']} and {means['minute_cut']}.",
+        f"ahead by {one.replace('(', 'points (')} and by {other}: that may be chance",
+        f"ending at zero, {signed(difference(tries['minute_to_zero'], start))};",
+        f"an epoch of warm-up, {signed(difference(tries['minute_warmed_up'], start))};",
+        f"{signed(difference(tries['minute_by_sides'], start)).rstrip(')')}; seven such comparisons were made)",
+    ):
+        assert said in told, said
 
 
 def test_what_the_chapters_say_came_out_is_what_was_recorded() -> None:
