@@ -22,6 +22,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from records import COUNT, record
+from texts import chapter, page
 from torch.utils.flop_counter import FlopCounterMode
 
 from cifar_fast_utils.article import ARTICLE
@@ -182,7 +183,7 @@ def test_the_chapter_on_lookahead_tells_how_an_average_did_in_its_place() -> Non
     results = ROOT / "book" / "results"
     records = read([results / "tried_averages.jsonl"])[0]
     ((_, (ahead, short, long)),) = plan_tables(read_plan(results / "tried_averages.toml"), records)
-    said = on_one_line("16")
+    said = chapter("16")
     assert ahead.rung
     assert short.rung
     assert short.difference
@@ -203,8 +204,7 @@ def test_what_compiling_costs_is_the_measured_cost() -> None:
     )
     ratios = [one["ratio"] for one in found]
     longest = max(one["first_s"] for one in found)
-    cells = nbformat.read(ROOT / "notebooks" / "13_the_machine.ipynb", as_version=4).cells
-    said = " ".join(" ".join(cell.source for cell in cells).split())
+    said = chapter("13")
     assert f"{min(ratios):.2f} to {max(ratios):.2f} times as long compiled as eager" in said
     assert f"compiling took up to {longest:.0f} seconds" in said
     (wide,) = [one for one in found if (one["recipe"], one["scale"]) == ("final", "full")]
@@ -219,8 +219,7 @@ def test_the_operations_that_muon_saves_are_counted() -> None:
         with FlopCounterMode(display=False) as counter:
             orthogonalise(torch.randn(shape), torch.float32)
         on_a_cpu.append(counter.get_total_flops() / 1e9)
-    cells = nbformat.read(ROOT / "notebooks" / "16_stepping_further.ipynb", as_version=4).cells
-    said = " ".join(" ".join(cell.source for cell in cells).split())
+    said = chapter("16")
     for k, size in ((-1, "256 × 2304"), (2, "256 × 576")):
         assert re.search(f"for {size} {on_a_cpu[k]:.2f}( GFLOP)? in place of {one_by_one[k]:.2f}", said)
     assert f"make {sum(one_by_one):.1f} GFLOP a step, these {sum(on_a_cpu):.1f}." in said
@@ -335,7 +334,7 @@ def test_all_that_was_tried_is_told() -> None:
 
 
 def test_what_is_told_of_the_ledger_is_in_it() -> None:
-    text = (ROOT / "book" / "tried.md").read_text(encoding="utf-8").replace("\n", " ")
+    text = page("book/tried")
     results = ROOT / "book" / "results"
     minute = [run["seconds"]["train"] for run in read([results / "small_fast_60_lookahead.jsonl"])[0]]
     assert len(minute) == 10
@@ -386,7 +385,7 @@ def test_what_is_told_of_leave_one_out_is_in_the_report() -> None:
     assert max(spread.values()) < 0.26
     cost = [-row.difference.mean for row in table if row.difference and row.recipe.name.endswith(PAIRS)]
     assert [round(points, 1) for points in sorted(cost)] == [0.4, 0.5, 0.5]
-    told = " ".join((ROOT / "book" / "how_to_use.md").read_text(encoding="utf-8").split())
+    told = page("book/how_to_use")
     assert "The book's own runs spread by some 0.2 points" in told
     assert "the 0.4 to 0.5 that whitening, label smoothing or CELU are worth there" in told
     assert "For ghost norm and the frozen scales eight runs each were too few to tell" in told
@@ -394,16 +393,10 @@ def test_what_is_told_of_leave_one_out_is_in_the_report() -> None:
     lost = [-row.difference.mean for row in table if row.verdict == "worse" and row.difference]
     (at_most,) = re.findall("larger than (.*) points", verdicts["ema"])
     assert float(at_most) < 0.2
-    intro = " ".join((ROOT / "book" / "intro.md").read_text(encoding="utf-8").split())
+    intro = page("book/intro")
     assert f"of {COUNT[len(table)]} things left out of the final recipe, {COUNT[len(lost)]} cost" in intro
     assert f"cost {min(lost):.1f} to {max(lost):.1f} points, one shows nothing as large as 0.2" in intro
     assert "and for four the runs are too few" in intro
-
-
-def on_one_line(chapter: str) -> str:
-    """A chapter's cells, on one line."""
-    (path,) = (ROOT / "notebooks").glob(f"{chapter}_*.ipynb")
-    return " ".join(word for cell in nbformat.read(path, as_version=4).cells for word in cell.source.split())
 
 
 def points(ledger: str) -> dict[str, list[float]]:
@@ -415,7 +408,7 @@ def points(ledger: str) -> dict[str, list[float]]:
 
 
 def test_what_is_told_of_freezing_and_schedules_is_what_was_recorded() -> None:
-    told, tries = on_one_line("17"), points("tried_settled") | points("tried_settled_again")
+    told, tries = chapter("17"), points("tried_settled") | points("tried_settled_again")
     start = tries["minute_as_it_is"]
     means = {name: f"{statistics.mean(values):.2f}" for name, values in tries.items()}
     assert {len(values) for values in tries.values()} == {6}
@@ -443,11 +436,7 @@ def test_what_is_told_of_freezing_and_schedules_is_what_was_recorded() -> None:
 def test_what_the_chapters_say_came_out_is_what_was_recorded() -> None:
     results = ROOT / "book" / "results"
     records, _ = read(OURS)
-    bending, lean, seeing, stepping, spending, ladders = (
-        " ".join(word for cell in nbformat.read(path, as_version=4).cells for word in cell.source.split())
-        for name in ("05_*", "14_*", "15_*", "16_*", "17_*", "18_*")
-        for path in (ROOT / "notebooks").glob(f"{name}.ipynb")
-    )
+    bending, lean, seeing, stepping, spending, ladders = map(chapter, ("05", "14", "15", "16", "17", "18"))
     tables = plan_tables(read_plan(results / "fast_lane.toml"), records)
     (table,) = (rows for setting, rows in tables if setting.device.startswith("AMD EPYC (family 25, model 17)"))
     without = {row.recipe.name.split("@")[0].removeprefix("airbench94_without_"): row for row in table}
@@ -484,7 +473,7 @@ def test_what_the_chapters_say_came_out_is_what_was_recorded() -> None:
     }  # fmt: skip
     whole, sgd, every = (-row.difference.mean for name in ("shrinking", "muon", "choosing") for row in [lost[name]]
                          if row.difference)  # fmt: skip
-    measured = " ".join((ROOT / "book" / "measured.md").read_text(encoding="utf-8").split())
+    measured = page("book/measured")
     assert f"loses {whole:.1f} points with whole images in place of small ones, {sgd:.1f} with SGD" in measured
     assert f"and {every:.1f} with all images in place of the hardest" in measured
     assert {row.rung.n for row in lost.values() if row.rung} == {8}
@@ -552,10 +541,7 @@ def test_the_verdicts_that_the_chapters_tell_are_the_recorded_ones() -> None:
             if setting.device == "NVIDIA H200":
                 found |= {row.recipe.name: row for row in table}
     mean = {name: signed(row.difference).split(" ")[0] for name, row in found.items()}
-    told = {
-        path.stem[:2]: " ".join(word for cell in read_once(path).cells for word in cell.source.split())
-        for path in NOTEBOOKS
-    }
+    told = {path.stem[:2]: chapter(path.stem[:2]) for path in NOTEBOOKS}
     celu = found["final_without_celu"]
     assert f"{signed(celu.difference).replace(' (', ' points (')}. The rung itself" in told["05"]
     rung, without = mean["ghost_norm@half"], mean["final_without_ghost_norm"]
@@ -574,12 +560,10 @@ def test_the_verdicts_that_the_chapters_tell_are_the_recorded_ones() -> None:
 
 def test_what_is_told_of_stored_outputs_stands_in_them() -> None:
     printed: dict[str, str] = {}
-    told: dict[str, str] = {}
-    for name in ("13", "15", "17", "18"):
+    told = {name: chapter(name) for name in ("13", "15", "17", "18")}
+    for name in told:
         (path,) = (ROOT / "notebooks").glob(f"{name}_*.ipynb")
-        cells = read_once(path).cells
         printed[name] = "".join(str(o.get("text", "")) for cell in code_cells(read_once(path)) for o in cell.outputs)
-        told[name] = " ".join(word for cell in cells for word in cell.source.split())
     (gain, p) = re.findall(r"mirror's two against .*, \+(\S+ ± \S+) points, p = (\S+)", printed["15"])[0]
     assert f"there the mirror is ahead by {gain} points (p = {p})," in told["15"]
     parts = dict(re.findall(r"^(\d+) pixels: (\S+ of the FLOPs, \S+) of the seconds", printed["17"], re.MULTILINE))
@@ -620,10 +604,7 @@ def test_what_is_said_of_a_searchs_start_is_what_was_recorded() -> None:
 
 def test_what_is_told_of_pairs_is_what_was_recorded() -> None:
     records, _ = read(OURS)
-    pairing, spending = (
-        " ".join(" ".join(cell.source for cell in nbformat.read(path, as_version=4).cells).split())
-        for path in sorted((ROOT / "notebooks").glob("1[07]_*.ipynb"))
-    )
+    pairing, spending = map(chapter, ("10", "17"))
     finals = [found for theirs in by_setting(records).values() if (found := rung(get("final"), theirs))]
     named = {
         "AMD EPYC (family 26, model 2), 2 cores", "NVIDIA H200", "Intel(R) Xeon(R) Processor, 2 cores",
@@ -661,11 +642,7 @@ def test_what_is_told_of_pairs_is_what_was_recorded() -> None:
 def test_the_chapters_steps_on_a_gpu_are_the_measured_ones() -> None:
     measured = json.loads((ROOT / "benchmarks" / "h200_replay.json").read_text(encoding="utf-8"))["milliseconds"]
     replayed = {(one["recipe"], one["side"]): one["replayed"] for one in measured if one["scale"] == "full"}
-    spending, ladder = (
-        " ".join(cell.source.replace("\n", " ") for cell in nbformat.read(path, as_version=4).cells)
-        for name in ("17_*", "18_*")
-        for path in (ROOT / "notebooks").glob(f"{name}.ipynb")
-    )
+    spending, ladder = map(chapter, ("17", "18"))
     assert f"16 pixels take {replayed['fast', 16] / replayed['fast', 32]:.2f} of the seconds of 32" in spending
     image = {name: 1000 * replayed[name, 32] / get(name).batch_size for name in ("fast", "muon", "airbench94")}
     said = f"`fast` takes {image['fast']:.1f} µs, `muon` {image['muon']:.1f} and airbench94 {image['airbench94']:.1f}."
@@ -673,7 +650,7 @@ def test_the_chapters_steps_on_a_gpu_are_the_measured_ones() -> None:
 
 
 def test_what_teachers_are_told_to_expect_is_what_was_recorded() -> None:
-    text = " ".join((ROOT / "book" / "how_to_use.md").read_text(encoding="utf-8").split())
+    text = page("book/how_to_use")
     races = {
         "150 s for 00": ("baseline", "baseline"),
         "145 for 01": ("baseline", "gpu_data"),

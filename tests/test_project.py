@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 from records import COUNT
+from texts import chapter, page
 
 import cifar_fast_utils
 from cifar_fast_utils.stats import difference, interval, p_not_below
@@ -138,10 +139,9 @@ def test_the_measured_minutes_without_bfloat16_are_the_recorded_ones() -> None:
     ratios = []
     for name in ("small_fast_60_ahead", "small_fast_180_ahead"):
         ratios.append(trained(ledger("without_bfloat16.jsonl", name)) / trained(ledger(f"{name}.jsonl", name)))
-    text = MEASURED.replace("\n", " ")
+    text = page("book/measured")
     assert f"they take {ratios[0]:.1f} and {ratios[1]:.1f} times as long" in text
-    chapter = (ROOT / "notebooks" / "17_where_flops_count.ipynb").read_text(encoding="utf-8")
-    assert f"in {ratios[0]:.1f} to {ratios[1]:.1f} times the seconds" in chapter
+    assert f"in {ratios[0]:.1f} to {ratios[1]:.1f} times the seconds" in chapter("17")
     air, muon = (ledger("fast_lane.jsonl", name) for name in ("airbench94@4", "muon@4"))
     final = ledger("small_fast.jsonl", "final@1.6")
     assert {(len(runs), runs[0]["device"]) for runs in (air, muon)} == {(8, BFLOAT16)}
@@ -154,7 +154,7 @@ def test_the_measured_minutes_without_bfloat16_are_the_recorded_ones() -> None:
 
 def test_the_minute_without_bfloat16_is_the_recorded_one() -> None:
     seconds = [run["seconds"]["train"] for run in ledger("small_fast_float32.jsonl", "small_fast_60_float32")]
-    assert f"Single runs of the first took {min(seconds):.0f} to {max(seconds):.0f} s" in MEASURED.replace("\n", " ")
+    assert f"Single runs of the first took {min(seconds):.0f} to {max(seconds):.0f} s" in page("book/measured")
 
 
 def test_what_came_of_the_search_for_a_minute_is_what_was_recorded() -> None:
@@ -169,9 +169,7 @@ def test_what_came_of_the_search_for_a_minute_is_what_was_recorded() -> None:
         if recipe["name"] in ("muon", "muon_sides", "seen_at_24"):  # the same network, translation and optimiser
             alike.append(f"{points:.1f}")
     best = {kind: max(points) for kind, points in came_to.items()}
-    chapter = json.loads((ROOT / "notebooks" / "17_where_flops_count.ipynb").read_text(encoding="utf-8"))
-    text = " ".join(" ".join(cell["source"]) for cell in chapter["cells"] if cell["cell_type"] == "markdown")
-    said = " ".join(text.split())
+    said = chapter("17")
     assert f"full size all along, at most {best['all along']:.1f} percent;" in said
     assert f"the full size at the end, at most {best['at the end']:.1f}; never the full size, at most" in said
     never = f"{best['never']:.1f}"
@@ -187,7 +185,7 @@ def test_the_page_holds_fast_against_airbench94() -> None:
     flops = float(fast[0]["flops"]) / float(air[0]["flops"])
     seconds = {run["seed"]: run["seconds"]["train"] for run in fast}
     ratios = [seconds[run["seed"]] / run["seconds"]["train"] for run in air if run["seed"]]  # the first came before
-    text = MEASURED.replace("\n", " ")
+    text = page("book/measured")
     assert f"is {'' if p < 0.05 else 'not '}shown, if narrowly: " in text
     assert f"about once in {1 / p:.0f} times (p = {p:.2g})" in text
     assert f"{flops:.2f} of airbench94's FLOPs and {statistics.median(ratios):.2f} of its seconds" in text
@@ -203,7 +201,7 @@ def test_the_measured_runs_in_rows_are_the_recorded_ones() -> None:
     took, slow = ({run["seed"]: float(run["seconds"]["train"]) for run in runs} for runs in (fast, air))
     ratios = [took[seed] / slow[seed] for seed in slow]
     under = sum(seconds < 480 for seconds in took.values())
-    text = MEASURED.replace("\n", " ")
+    text = page("book/measured")
     assert (
         f"{COUNT[len(fast)]} other seeds of `fast` took {min(took.values()):.0f} to {max(took.values()):.0f} s" in text
     )
@@ -222,15 +220,12 @@ def test_the_measured_runs_in_rows_are_the_recorded_ones() -> None:
     shorter = ledger("eight_minutes.jsonl", "fast_eight")
     reached, beside = f"{mean_tta(shorter):.2f}", f"{mean_tta(older):.2f}"
     assert f"given up after {COUNT[len(shorter)]} of ten seeds, at {reached} % against {beside}." in text
-    assert f"{COUNT[under]} of {COUNT[len(fast)]} runs less than eight minutes" in spending()
-    assert f"the runs of the table do not show it ({with_older:.2g});" in spending()
-    assert f"{reached} percent in {COUNT[len(shorter)]} runs against the {beside} of airbench94 beside it" in spending()
-
-
-def spending() -> str:
-    """The text of chapter 17, on one line."""
-    chapter = json.loads((ROOT / "notebooks" / "17_where_flops_count.ipynb").read_text(encoding="utf-8"))
-    return " ".join(" ".join("".join(cell["source"]) for cell in chapter["cells"]).split())
+    spending = chapter("17")
+    assert f"{COUNT[under]} of {COUNT[len(fast)]} runs less than eight minutes" in spending
+    assert f"the runs of the table do not show it ({with_older:.2g});" in spending
+    assert f"{reached} percent in {COUNT[len(shorter)]} runs against the {beside} of airbench94 beside it" in chapter(
+        "17"
+    )
 
 
 def test_the_measured_turns_are_the_recorded_ones() -> None:
@@ -241,14 +236,14 @@ def test_the_measured_turns_are_the_recorded_ones() -> None:
     def ratios(pairs: list[dict[str, Any]]) -> list[float]:
         return sorted(pair["fast"]["seconds"] / pair["airbench94"]["seconds"] for pair in pairs)
 
-    text = " ".join(MEASURED.split())
+    text = page("book/measured")
     *some, most = (f"{ratio:.3f}" for ratio in ratios(last))
     took = f"{', '.join(some)} and {most} of airbench94's seconds, {statistics.median(ratios(last)):.3f} in the median"
     spent = sorted(pair["fast"]["seconds"] for pair in last)
     within = f"with `fast` at {spent[0]:.0f} to {spent[-1]:.0f} s"
     judged = "by whose median the aim of 0.6 was to be judged, took"
     assert f"{COUNT[len(last)].capitalize()} pairs, {judged} {took}, {within}" in text
-    assert f"a fiftieth of each training at a time in turn, {took}." in spending()
+    assert f"a fiftieth of each training at a time in turn, {took}." in chapter("17")
     before = ratios([pair for pairs in earlier for pair in pairs])
     assert f"{COUNT[len(before)].capitalize()} earlier pairs, by versions" in text
     assert f"took {before[0]:.2f} to {before[-1]:.2f} ([first]" in text
@@ -272,7 +267,7 @@ def test_the_measured_turns_are_the_recorded_ones() -> None:
     number = COUNT[len(before) + len(last)]
     assert f"The accuracies of all {number} pairs count as well" in text
     together = f"together with {number} pairs that trained in turns and stand in no table they do (p = {p:.2g}, on"
-    assert together in spending()
+    assert together in chapter("17")
     seconds = [float(run["seconds"]["train"]) for run in ledger("fast_in_rows.jsonl", "fast")]
     seconds += [float(pair["fast"]["seconds"]) for pairs in (*earlier, last) for pair in pairs]
     quick = sum(one < 480 for one in seconds)
@@ -283,7 +278,7 @@ def test_the_steps_in_large_pages_are_the_measured_ones() -> None:
     figures = json.loads((ROOT / "benchmarks" / "xeon_amx_large_pages.json").read_text(encoding="utf-8"))
     medians = [row["ratio"] for row in figures["milliseconds"]]
     single = [ratio for row in figures["milliseconds"] for ratio in row["ratios"]]
-    text = " ".join(MEASURED.split())
+    text = page("book/measured")
     assert f"steps of eight kinds then take {min(medians):.2f} to {max(medians):.2f} of the time" in text
     assert f"Single pairs came to {min(single):.2f} to {max(single):.2f}," in text
     assert {len(row["ratios"]) for row in figures["milliseconds"]} == {len(medians)} == {8}
@@ -293,35 +288,34 @@ def test_the_steps_in_rows_are_the_measured_ones() -> None:
     figures = json.loads((ROOT / "benchmarks" / "xeon_amx_rows.json").read_text(encoding="utf-8"))
     rows = {(row["recipe"], row["scale"], row["side"]): row for row in figures["milliseconds"]}
     lean = [row["ratio"] for (name, scale, _), row in rows.items() if name != "final" and scale == "full"]
-    text = MEASURED.replace("\n", " ")
+    text = page("book/measured")
     assert f"take {min(lean):.2f} to {max(lean):.2f} of the time with it" in text
     full, small = (rows["final", scale, 32]["ratio"] for scale in ("full", "small"))
     assert f"those of `final` {full:.2f} at full width and {small:.2f} at the small scale" in text
-    chapter = (ROOT / "notebooks" / "13_the_machine.ipynb").read_text(encoding="utf-8")
     before, after = (
         [float(run["seconds"]["train"]) for run in ledger(f"{file}.jsonl", "airbench94")]
         for file in ("eight_minutes", "fast_in_rows")
     )
     spread = f"{min(before):.0f} to {max(before):.0f} s; the other five took {min(after):.0f} to {max(after):.0f} s."
     assert (len(before), len(after)) == (3, 5)
-    assert spread in " ".join(chapter.replace('\\n",', " ").replace('"', " ").split())
+    assert spread in chapter("13")
     for (name, scale, side), row in rows.items():
         at = f", {side} pixels" if "fast" in name else ""
         took = f"{row['one_by_one']:.0f} | {row['in_rows']:.0f} | {row['ratio']:.2f}"
-        assert f"| `{name}`, {scale} scale{at} | {took} |" in chapter
+        assert f"| `{name}`, {scale} scale{at} | {took} |" in chapter("13")
 
 
 def test_the_measured_gpu_is_the_recorded_one() -> None:
     runs = [run for run in ledger("final_full.jsonl") if run["device"] == "NVIDIA H200"]
     spread = statistics.stdev(100 * float(run["tta_accuracy"]) for run in runs)
-    text = MEASURED.replace("\n", " ")
+    text = page("book/measured")
     assert f"trains by `final` in {statistics.median(run['seconds']['train'] for run in runs):.1f} s" in text
     assert f"to {mean_tta(runs):.2f} % with TTA on `cifar10-jpeg`" in text
     assert f"of {len(runs)} seeds, sd {spread:.2f})" in text
 
 
 def test_the_measured_race_on_a_gpu_is_the_recorded_one() -> None:
-    text = MEASURED.replace("\n", " ")
+    text = page("book/measured")
     by_recipe = {name: ledger("fast_on_a_gpu.jsonl", name) for name in ("airbench94", "muon", "fast")}
     seconds, flops, points = {}, {}, {}
     for name, runs in by_recipe.items():
@@ -348,15 +342,14 @@ def test_the_replayed_steps_are_the_measured_ones() -> None:
         (min(row[how] for row in fast), max(row[how] for row in fast)) for how in ("replayed", "launched")
     )
     full, small = took["final", "full", 32], took["final", "small", 32]
-    text = MEASURED.replace("\n", " ")
+    text = page("book/measured")
     assert f"`fast` takes {low:.1f} to {high:.1f} ms in place of {before:.1f} to {after:.1f}" in text
     assert f"at full width {full['replayed']:.1f} in place of {full['launched']:.1f}" in text
     assert f"small scale {small['replayed']:.1f} in place of {small['launched']:.1f}" in text
-    chapter = (ROOT / "notebooks" / "13_the_machine.ipynb").read_text(encoding="utf-8")
     for (name, scale, side), row in took.items():
         at = f", {side} pixels" if name == "fast" else ""
         if name in {"final", "airbench94", "muon"} or (name == "fast" and side != 24):
-            assert f"| `{name}`, {scale} scale{at} | {row['launched']:.2f} | {row['replayed']:.2f} |" in chapter
+            assert f"| `{name}`, {scale} scale{at} | {row['launched']:.2f} | {row['replayed']:.2f} |" in chapter("13")
 
 
 def mean_tta(runs: list[dict[str, Any]]) -> float:
@@ -375,7 +368,7 @@ def test_the_page_holds_three_minutes_against_final() -> None:
         [mean_tta(runs) - mean_tta(theirs) for theirs in by_machine(final, precision)]
         for precision in ("bfloat16", "float32")
     )
-    text = MEASURED.replace("\n", " ")
+    text = page("book/measured")
     (float32,) = whole
     assert f"{min(half):.1f} to {max(half):.1f} points above the runs of `final` in bfloat16" in text
     assert f"and {float32:.1f} above those in float32, for" in text
@@ -392,7 +385,7 @@ def test_the_page_holds_three_minutes_against_final() -> None:
 
 
 def test_the_readmes_short_figures_are_those_of_the_page() -> None:
-    text = README.replace("\n", " ")
+    text = page("README")
     sixty, three = (ledger(f"small_fast_{seconds}_ahead.jsonl") for seconds in (60, 180))
     views = f"in three ({mean_tta(sixty):.2f} % and {mean_tta(three):.2f} % on `cifar10-jpeg`, 10 seeds each"
     alone = [100 * statistics.mean(float(run["accuracy"]) for run in runs) for runs in (sixty, three)]
@@ -432,7 +425,7 @@ def test_the_measured_speeds_are_the_measured_ones() -> None:
     }
     for key, row in rows.items():
         assert " | ".join(["", *(row.format(**figures) for figures in machines), ""]).strip() in MEASURED, key
-    text = MEASURED.replace("\n", " ")
+    text = page("book/measured")
     later = ("airbench94", "fast", "small_fast_60_ahead", "small_fast_180_ahead")
     for name in later:
         shares = [f"{machines[column][f'{name}_share']:.2f}" for column in (0, 1, 3)]
