@@ -94,7 +94,6 @@ def fewer_channels(data: Dataset, precision: str, seed: int) -> Training:
     assert isinstance(late.network, LeanNet)
     widen(early.network, late.network)
     late.step, late.last_seen = early.step, early.last_seen
-    late.losses[: early.step] = early.losses[: early.step]
     late.lookahead = Lookahead(late.network)
     train_on(late, late.steps)
     return late

@@ -34,7 +34,7 @@ def excerpts(
             recorded = [k for k, row in enumerate(table) if row.rung]
             wanted = [k for k in recorded if not bases or table[k].recipe.name.split("@")[0] in bases]
             others = {j for j in recorded if any(table[j].rung is table[k].other for k in wanted)} - {*wanted}
-            if own and setting not in own and not any(table[k].difference for k in wanted):
+            if wanted and own and setting not in own and not any(table[k].difference for k in wanted):
                 apart = True
                 continue  # borrowed runs, and none of them compared
             if wanted and tabled and all(rung.n < 2 for k in wanted if (rung := table[k].rung)):

@@ -183,6 +183,7 @@ pleases, errs more often. Plans of five recipes or more come first."""
 
 BROAD = 5
 """How many recipes a plan has whose results come before the others'."""
+
 STRAIGHT = """\
 Read off a straight line between the two recorded lengths that the target lies between. Accuracy rises ever more slowly,
 so where these lie far apart the line is too low and the time too long, and rows are not for comparing. Where *n* is 1,

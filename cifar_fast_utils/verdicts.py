@@ -119,8 +119,8 @@ def plan_tables(
     ]
     tables = [(setting, table) for setting, table in tables if any(row.rung for row in table)]
     telling = [found for found in tables if found[0] in own or any(row.difference for row in found[1])]
-    order = sorted(telling or tables, key=lambda found: -sum(row.rung.n for row in found[1] if row.rung))
-    return sorted(order, key=lambda found: found[0] not in own)
+    most = {setting: sum(row.rung.n for row in table if row.rung) for setting, table in tables}
+    return sorted(telling or tables, key=lambda found: (found[0] not in own, -most[found[0]]))
 
 
 def goal_of(plan: Plan) -> str:

@@ -433,6 +433,41 @@ def test_what_is_told_of_freezing_and_schedules_is_what_was_recorded() -> None:
         assert said in told, said
 
 
+def test_what_is_told_of_the_trials_by_hand_is_what_was_measured() -> None:
+    found = json.loads((ROOT / "benchmarks" / "xeon_amx_by_hand.json").read_text(encoding="utf-8"))
+    assert (found["dataset"], found["scale"], found["recipe"]) == (
+        "cifar10-jpeg-validation", "small", "small_fast_60_ahead",
+    )  # fmt: skip
+    by_way: dict[str, list[float]] = {}
+    for run in found["runs"]:
+        by_way.setdefault(run["way"], []).append(100 * run["tta_accuracy"])
+    assert {len(values) for values in by_way.values()} == {6}
+    flops = {run["way"]: run["flops"] for run in found["runs"]}
+    fewer, one_sign = (
+        signed(difference(by_way[way], by_way["as_it_is"])).replace(" (", " points (")
+        for way in ("fewer_channels", "one_sign")
+    )
+    share = flops["fewer_channels"] / flops["as_it_is"]
+    assert f"That takes {share:.2f} of the FLOPs, and the difference is {fewer}." in chapter("17")
+    shorter = signed(difference(by_way["fewer_channels"], points("tried_settled")["minute_shortened_more"]))
+    assert f"(`minute_shortened_more` on the page of tries) it is {shorter}." in chapter("17")
+    assert f"the difference is {one_sign}. For the others" in chapter("14")
+
+
+def test_what_is_told_of_the_tied_rate_is_what_was_recorded() -> None:
+    told, tries = chapter("16"), points("tried_tied")
+    means = {name: f"{statistics.mean(values):.2f}" for name, values in tries.items()}
+    assert {len(values) for values in tries.values()} == {6}
+    momentum = signed(difference(tries["momentum_tied"], tries["tied"]))
+    batch = signed(difference(tries["batch_tied"], tries["batch_alone"]))
+    for said in (
+        f"come to {means['tied']} percent. With momentum 0.95 and the rate as it was, to {means['momentum_alone']};",
+        f"with the rate of the rule, to {means['momentum_tied']}, {momentum} against the start:",
+        f"gives {means['batch_alone']}, that of the rule {means['batch_tied']}, a difference of {batch}:",
+    ):
+        assert said in told, said
+
+
 def test_what_the_chapters_say_came_out_is_what_was_recorded() -> None:
     results = ROOT / "book" / "results"
     records, _ = read(OURS)
