@@ -1,13 +1,25 @@
-"""The one exception a user may see: bad input, said in one line; and how memory that is full says so."""
+"""The one exception a user may see: bad input, said in one line; and how full memory says so."""
 
 from __future__ import annotations
 
 import contextlib
+import reprlib
 from collections.abc import Iterator
+
+from pydantic import ValidationError
 
 
 class UserError(Exception):
     """Something the user can mend. Its text is one line; the shell prints it and exits with code 2."""
+
+
+def in_a_line(error: ValidationError) -> str:
+    """Where the first thing is wrong, what, and how many more are: on one line, whatever a key or a name holds."""
+    first, *others = error.errors()
+    where = ".".join(map(str, first["loc"])) or "record"
+    found = f", not {reprlib.repr(first['input'])}" if first["msg"].startswith("Input") else ""
+    more = f" (and {len(others)} more)" if others else ""
+    return " ".join(f"{where}: {first['msg'].removeprefix('Value error, ')}{found}{more}".split())
 
 
 def out_of_memory(error: BaseException) -> str | None:

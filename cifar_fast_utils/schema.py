@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from .errors import UserError
+from .errors import UserError, in_a_line
 from .recipe import from_dict
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -88,7 +88,7 @@ class Record(_Strict):
         if said != recipe.digest:
             raise ValueError(f"the digest of recipe '{recipe.name}' is {recipe.digest}, not {said}")
         for wrong, why in (
-            (not isinstance(recipe.name, str) or not is_name(recipe.name), "the recipe's name is no word"),
+            (not is_name(recipe.name), "the recipe's name is no word"),
             ({**written, **self.recipe} != written, "`recipe` holds a value of another type than a recipe's"),
             (self.epochs != recipe.epochs, "`epochs` is not the recipe's"),
             ((self.tta_accuracy is not None) != recipe.tta, "`tta_accuracy` goes with a recipe that has `tta`"),
@@ -103,14 +103,6 @@ class Record(_Strict):
 def is_name(name: str) -> bool:
     """Whether a recipe may be called so."""
     return name.isprintable() and re.match(NAME, name) is not None
-
-
-def in_a_line(error: ValidationError) -> str:
-    """Where the first thing is wrong, what, and how many more are: on one line, whatever a key or a name holds."""
-    first, *others = error.errors()
-    where = ".".join(map(str, first["loc"])) or "record"
-    more = f" (and {len(others)} more)" if others else ""
-    return " ".join(f"{where}: {first['msg'].removeprefix('Value error, ')}{more}".split())
 
 
 def validate(content: object) -> None:
