@@ -53,8 +53,8 @@ notebooks: setup  # run them all and store what comes out, on the images that CI
 links: setup pages  # do the links that leave the site lead somewhere? Needs the network
 	$(BIN)/jupyter-book build . --all --builder linkcheck --path-output out/links -q
 
-address: setup  # make address URL=https://github.com/NAME/REPOSITORY
-	$(BIN)/python book/address.py $(URL)
+address:  # make address URL=https://github.com/NAME/REPOSITORY
+	$(PYTHON) book/address.py $(URL)
 
 records: setup  # are the recorded runs fit to be shared?
 	$(BIN)/cifar-fast check book/results/*.jsonl

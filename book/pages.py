@@ -1,7 +1,8 @@
 """Write the pages of the book that are made from data: `python book/pages.py` (or `make pages`).
 
 report.md and figures.md from the recorded runs, leaderboard.md from the article's figures and ours, status.md from the
-notebooks, tried.md from the searches. In the notebooks the tables of recorded runs are written anew, nothing else.
+notebooks, tried.md from the searches, with how_it_was_tried.md before them. In the notebooks the tables of recorded
+runs are written anew, nothing else.
 """
 
 from __future__ import annotations
@@ -221,126 +222,8 @@ def status() -> str:
     )
 
 
-TRIED = """\
-# What was tried
-
-The search behind the recipes of Part II, with all that did not help; [chapter
-17](../notebooks/17_where_flops_count.ipynb) tells what did. Generated from the searches' plans and their own ledger;
-of the runs in it none was left out, or run again until it looked better. Tries that were planned and never made have
-no row, and a plan whose runs are still to be made has no table; what was tried beside the plans is told below.
-
-How to read the tables: a pair in the column *change* is an epoch and what holds from there on, so `hardest [[0, 1.0],
-[2, 0.6]]` takes all images at first and the hardest 60 percent from the third epoch. `widths` are in units of the
-scale's width; the other fields are explained where the chapters use them, `resting` (of a number of blocks, trained at
-every other step alone) only here. *Against base* is blank where the base is no row of the same table. The sections
-stand in the order of their plans' file names, not of time.
-
-A search looks at many recipes and keeps what comes out best, so its best is partly luck, and its figures are no
-evidence. They were therefore made on other images and other seeds than the evidence: on the last 5,000 training
-images, set aside, with networks trained on the others. The test images were not looked at. (So a pass is a tenth
-shorter there than in the evidence. One recipe that had been chosen to fill a minute took 64 s on all images, and was
-cut again, by validation images and seconds alone; its ten runs stand in the evidence as `small_fast_60_lookahead`.)
-Between two runs of a recipe at full width accuracies differ by a quarter of a point as a rule, cross-entropies by
-0.005, so a difference below that tells little; what was kept was tested again in [the evidence](report.md). Seconds
-are given where no other run shared the GPU or the cores; the machines were often busy all the same, so they are not
-for comparing.
-
-Most searches were made on two cores, most of those with one seed a try; *n* says how many. Two of these were stopped
-early: that for three minutes without bfloat16 after one seed, to leave time for the evidence, and the one that asks
-whether `fast` needs its pass at 24 pixels after three of four (in each of them the loss was higher without that pass).
-Four were made on a GPU, six to twelve trainings at a time: one change at a time ("What moves the best start …"), what
-had helped, together ("What helped alone …"), for fewer epochs ("How few epochs …"), and for eight minutes. The first
-and the last were to have four seeds a try and were stopped by the clock after one or two, the second a single run
-short of its end.
-
-The searches on the GPU cast doubt on those on two cores in two places. First: the two runs of airbench94 that the
-searches on two cores had to come up to, 90.76 and 90.88 percent, are above all eight runs of airbench94 on the GPU
-(90.06 to 90.74). Second: on two cores Lookahead came out slightly worse, in one run at half of the width. In the
-second list on the GPU it came out best, together with a rate that ends above zero (`looking_ahead_too`). The interval
-of that difference takes in zero, so it may be chance. The first list has a doubt of its own: the two runs of its
-start, `early`, came out low in accuracy. 39 of the 40 changes stand at or above it, and the mean of all their runs is
-0.26 points higher. So its column *against base* leans upward by about as much.
-
-In the first search without bfloat16 ("What is a minute without bfloat16 best spent on?") the shortened schedule moved
-the start of choosing to the first step, when no loss was known yet: all seven tries began with a pass over 70 percent
-of the images, no matter which, and the table does not show it. What it led to chooses from the second epoch on. And
-words in two plans are wrong. Norms over 64 images (`ghost`) do not make "the article's noise", which is that of 32; by
-the law of chapter 06 they make 0.7 of it. And `minute_shortened_more` has not about as many FLOPs as
-`minute_frozen_early`, but 13 percent more, for cutting its epochs moved the step to 24 pixels as well; `minute_cut`
-corrects that.
-
-Some things were tried beside the plans, on the same images set aside; but for those of `fast_anew` the figures are in
-no ledger:
-
-- Several shares and sides of one more pair of views in the test were tried on the answers of two trained networks; of
-  these a share of a fifth was chosen. On the networks at full width that were tried after that choice, the pair
-  changed the accuracy by −0.22 to +0.34 points.
-- The norms' statistics measured anew over 1,000 to 8,000 training images as they are, on one network of `fast` (seed
-  1101): with six views 90.42 to 90.52 percent in place of 90.62, a cross-entropy of 0.291 to 0.294 in place of 0.280.
-- A pair of views at 24 or 28 pixels, on the same network: the same accuracy, a cross-entropy of 0.283.
-- 29 pixels in place of 32 in training and test, where the pools drop nothing; one run, on a Xeon in bfloat16, where
-  three runs of `fast` (`fast_anew` below) have 0.287 to 0.289: 0.290 (90.60 percent). With 17 and 21 pixels in place
-  of 16 and 24 as well: 0.294 (90.44). Such a network is made for its size: tested at one pixel more it has 0.8 to 0.9
-  points less, at 32 pixels 2.0 and 2.6.
-- Newton–Schulz iterations with other coefficients, by which nearly all singular values end closer to 1 (Amsel et al.,
-  "The Polar Express", 2025); one run there: 0.292 (90.64).
-
-Where accuracies lay too close, the cross-entropy of the same answers was looked at as well. It changes with every
-answer, while accuracy changes only where an answer turns right or wrong. All logits were first divided by one number,
-the temperature, chosen so that the cross-entropy is smallest. The later runs have it in the ledger (loss). For some
-that were recorded before it had a place there, it was computed from the trained networks, on the images set aside from
-`cifar10-jpeg`, with the six views, at full width, n = 1 for each seed:
-
-| try | seed | loss |
-| --- | ---: | ---: |
-| `reference`, airbench94 | 1001 | 0.289 |
-| `ghost_all_seven` | 1001 | 0.291 |
-| `seven`, the same recipe | 1002 | 0.292 |
-| `six_at_32` | 1002 | 0.291 |
-| `seven_moved_less` | 1002 | 0.295 |
-| `seven_more_images` | 1002 | 0.300 |
-| `seven_passes` | 1001 | 0.297 |
-| `ghost_full_early` | 1001 | 0.299 |
-| `all_trained` | 1001 | 0.300 |
-| `together`, of the searches on two cores | 1001 | 0.303 |
-| `ghost_all` | 1001 | 0.303 |
-| `ghost` | 1001 | 0.307 |
-| `settled` | 1001 | 0.316 |
-| `no_muon` | 1001 | 0.323 |
-
-`ghost_all_seven` and `seven` are one recipe and differ by 0.001 in it; the runs of one recipe on the GPU differ by
-more.
-
-Some ideas were tried once each beside the plans, most before their code was written for good, on the same images set
-aside. None of these runs is in the ledger; the last two ideas went into plans. The loss of the six views, at half of
-the width, n = 1, with the same seed in both columns:
-
-| idea | loss | without it |
-| --- | ---: | ---: |
-| each filter scaled to norm 1, in place of each layer's filters together | 0.352 | 0.348 |
-| three Newton–Schulz iterations in place of five | 0.351 | 0.348 |
-| a third convolution in the last block | 0.358 | 0.348 |
-| an exponential average of the weights, the rate ending at a tenth | 0.339 | 0.340 |
-| the same, slower, the rate ending at a fifth | 0.361 | 0.340 |
-| Lookahead on top of orthogonalised steps | 0.346 | 0.340 |
-| two last blocks side by side, their answers averaged, for a quarter more FLOPs | 0.337 | 0.340 |
-| four of them at half of the width | 0.358 | 0.340 |
-| twice the rate for the linear layer and the biases | 0.353 | 0.354 |
-| no last pass over all images | 0.346 | 0.354 |
-| nothing frozen, for a sixth more FLOPs | 0.340 | 0.348 |
-
-And at the full width, where comparable recipes came to 0.300: 0.306 with crops of 28 pixels for three epochs in place
-of shrunk images, and 0.305 with four changes at once that all make learning by heart harder (three quarters of the
-images, translation by three pixels, jitter, groups of 32). What helped more than any of these was a second training of
-the same recipe: the averaged answers of two trainings came to 0.276 to 0.282 where each had 0.297 to 0.303, those of
-five to 0.264. So a good part of what one network gets wrong is the chance of its training, not what such a network can
-express.
-
-One idea changes no answer, and bought no time. The maps of the lean network have odd sides, so each block's pool drops
-a row and a column, which its convolution need not compute: 11 % fewer FLOPs in a step of `fast` at 32 pixels, 15 % at
-24, 23 % at 16, for the same function. The steps took 1.03, 0.98 and 1.07 times as long (at full width in bfloat16,
-medians of 8, in turns, once, on two cores of an AMD EPYC of family 25; not in the ledger either): PyTorch can pad one
-side alone only by a copy, and computes the gradient of all that was padded."""
+TRIED = (ROOT / "book" / "how_it_was_tried.md").read_text(encoding="utf-8").rstrip()
+"""What stands before the searches, written by hand."""
 
 
 def search(plan: Plan, records: list[Record], own: Collection[Setting]) -> list[str]:
@@ -369,6 +252,8 @@ def search(plan: Plan, records: list[Record], own: Collection[Setting]) -> list[
                 lines.append([f"`{one.name}`", f"`{one.base}`", change, one.why, *shown])
         head = ["try", "base", "change", "why", "n", "accuracy", "against base", "loss", "no TTA", "TFLOP", "train s"]
         parts += [caption(setting, [row.rung for row in table if row.rung], head), markdown(head, lines)]
+        if len(lines) < len(plan.tries):
+            parts.append(f"Made were {len(lines)} of the {len(plan.tries)} tries that were planned.")
     return parts if len(parts) > 1 else [*parts, "No runs yet."]
 
 
