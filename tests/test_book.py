@@ -325,6 +325,8 @@ def test_all_that_was_tried_is_told() -> None:
         made = {record["recipe"]["name"] for record in records}
         part = text.split(f"## {plan.question}\n")[1].split("\n## ")[0]
         assert made <= {one.name for one in plan.tries}, "a try was taken out of its plan"
+        lacking = f"Made were {len(made)} of the {len(plan.tries)} tries that were planned."
+        assert (lacking in part) == (0 < len(made) < len(plan.tries)), plan.question
         for one in plan.tries:
             row = re.search(rf"^\| `{re.escape(one.name)}` ", part, re.MULTILINE)
             assert one.name not in made or row, one.name
@@ -394,7 +396,7 @@ def test_what_is_told_of_leave_one_out_is_in_the_report() -> None:
     (at_most,) = re.findall("larger than (.*) points", verdicts["ema"])
     assert float(at_most) < 0.2
     intro = page("book/intro")
-    assert f"of {COUNT[len(table)]} things left out of the final recipe, {COUNT[len(lost)]} cost" in intro
+    assert f"of {COUNT[len(table)]} choices of the final recipe undone, {COUNT[len(lost)]} cost" in intro
     assert f"cost {min(lost):.1f} to {max(lost):.1f} points, one shows nothing as large as 0.2" in intro
     assert "and for four the runs are too few" in intro
 
@@ -526,6 +528,9 @@ def test_what_the_chapters_say_came_out_is_what_was_recorded() -> None:
     )
     said = f"the means are {with_celu}, and {with_relu}: whichever was ahead"
     assert said in bending
+    groups, whole = (f"{mean.mean:.2f}% ({mean.low:.2f} to {mean.high:.2f})"
+                     for mean in (short["ghost_norm@2"].interval, celu.interval))  # fmt: skip
+    assert f"bfloat16) have {groups} with groups and {whole} without." in chapter("06")
     tables = plan_tables(read_plan(results / "ladder_half.toml"), records)
     (ladder,) = (rows for setting, rows in tables if setting.device.startswith("AMD EPYC (family 25, model 17)"))
     long = rung(get("small_fast_180_ahead"), read([results / "small_fast_180_ahead.jsonl"])[0])
@@ -535,7 +540,8 @@ def test_what_the_chapters_say_came_out_is_what_was_recorded() -> None:
     assert long.seconds("train") < min(one.seconds("train") for one in halves)
     assert long.flops < 1.05 * min(one.flops for one in halves)
     single = {row.recipe.name: row.rung.interval.mean for row in ladder if row.rung}
-    highest = f"{single['pool_before_norm@half']:.2f}, n = 4, the highest of the rungs"
+    before_norm = next(row.rung for row in ladder if row.rung and row.recipe.name == "pool_before_norm@half")
+    highest = f"{single['pool_before_norm@half']:.2f}, n = {before_norm.n}, the highest of the rungs"
     assert (
         f"On single images it has {statistics.mean(long.plain_points):.2f} percent, about what `baseline@half` has "
         f"({single['baseline@half']:.2f}) and less than `pool_before_norm@half` ({highest})"
@@ -566,6 +572,60 @@ def test_what_the_chapters_say_came_out_is_what_was_recorded() -> None:
     found = difference(points[final], points[gpu])
     ahead = f"{found.mean:.2f} points ahead ({found.low:.2f} to {found.high:.2f}, p = {found.p:.3f})"
     assert ahead in lean
+
+
+def test_the_seconds_of_half_a_ladder_are_the_recorded_ones() -> None:
+    found: dict[str, dict[str, dict[int, float]]] = {"EPYC": {}, "Xeon": {}}
+    epochs = {}
+    for run in read([ROOT / "book" / "results" / "ladder_half.jsonl"])[0]:
+        if run["threads"] == 2:
+            name, machine = run["recipe"]["name"].removesuffix("@half"), "EPYC" if "EPYC" in run["device"] else "Xeon"
+            found[machine].setdefault(name, {})[run["seed"]] = run["seconds"]["train"]
+            epochs[name] = run["epochs"]
+    whole = {
+        (machine, name): statistics.median(runs.values())
+        for machine, rungs in found.items()
+        for name, runs in rungs.items()
+    }
+    an_epoch = {key: seconds / epochs[key[1]] for key, seconds in whole.items()}
+    epyc, xeon = ({name: f"{whole[machine, name]:.0f}" for name in found[machine]} for machine in found)
+    loader = "twelve epochs take {baseline} s with the loader and {gpu_data} s in groups; on the Xeon {} and {} "
+    assert loader.format(xeon["baseline"], xeon["gpu_data"], **epyc) in chapter("01")
+    shares = [
+        [seconds / found[machine]["baseline"][seed] for seed, seconds in found[machine]["gpu_data"].items()]
+        for machine in found
+    ]
+    ranges = [f"{min(of):.2f} to {max(of):.2f}" for of in shares]
+    assert f"groups take {ranges[0]} of the time on the EPYC and {ranges[1]} on the Xeon." in chapter("01")
+    pools = ("gpu_data", "pool_before_act", "pool_before_norm")
+    first, second = (
+        [
+            found[machine][before][seed] / epochs[before] - found[machine][after][seed] / epochs[after]
+            for machine in found
+            for seed in range(3)
+        ]
+        for before, after in itertools.pairwise(pools)
+    )
+    moved = chapter("03")
+    assert "an epoch takes {:.1f} s with the pool after the activation, {:.1f} s before it and {:.1f} s before".format(
+        *(an_epoch["EPYC", name] for name in pools)
+    ) in moved  # fmt: skip
+    assert "on the Xeon {:.1f}, {:.1f} and {:.1f}.".format(*(an_epoch["Xeon", name] for name in pools)) in moved
+    assert f"the first move saves something, {min(first):.1f} to {max(first):.1f} s" in moved
+    assert f"and the second as well, {min(second):.1f} to {max(second):.1f} s: in five of the six more" in moved
+    assert sum(later > earlier for earlier, later in zip(first, second, strict=True)) == 5
+    assert f"{epyc['celu']} s for ten epochs against {epyc['label_smoothing']} for eleven and a half" in chapter("05")
+    assert f"{xeon['celu']} against {xeon['label_smoothing']} on the Xeon (medians)" in chapter("05")
+    ghosts = f"{epyc['ghost_norm']} s on the EPYC and {xeon['ghost_norm']} on the Xeon"
+    assert f"{ghosts}, ten without them {epyc['celu']} and {xeon['celu']}." in chapter("06")
+    for machine, where in (("EPYC", "on this machine"), ("Xeon", "on a Xeon recorded since,")):
+        with_groups, without = (f"{an_epoch[machine, name]:.0f} s" for name in ("ghost_norm", "celu"))
+        assert f"{where} an epoch takes {with_groups} with it and {without} without" in chapter("12")
+    times = whole["EPYC", "baseline"] / whole["EPYC", "final"]
+    assert f"trains {times:.1f} times as fast as the first, {epyc['final']} s against {epyc['baseline']}." in chapter(
+        "12"
+    )
+    assert f"(142 against {epyc['final']}: medians" in chapter("18")
 
 
 def test_the_verdicts_that_the_chapters_tell_are_the_recorded_ones() -> None:
