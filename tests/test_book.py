@@ -528,9 +528,9 @@ def test_what_the_chapters_say_came_out_is_what_was_recorded() -> None:
     )
     said = f"the means are {with_celu}, and {with_relu}: whichever was ahead"
     assert said in bending
-    ghosts, plain = (f"{mean.mean:.2f}% ({mean.low:.2f} to {mean.high:.2f})"
+    ghosts, usual = (f"{mean.mean:.2f}% ({mean.low:.2f} to {mean.high:.2f})"
                      for mean in (short["ghost_norm@2"].interval, celu.interval))  # fmt: skip
-    assert f"bfloat16) have {ghosts} with groups and {plain} without." in chapter("06")
+    assert f"bfloat16) have {ghosts} with groups and {usual} without." in chapter("06")
     tables = plan_tables(read_plan(results / "ladder_half.toml"), records)
     (ladder,) = (rows for setting, rows in tables if setting.device.startswith("AMD EPYC (family 25, model 17)"))
     long = rung(get("small_fast_180_ahead"), read([results / "small_fast_180_ahead.jsonl"])[0])
