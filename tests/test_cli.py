@@ -366,7 +366,7 @@ def test_batches_that_do_not_fit(folder: Path, capsys: pytest.CaptureFixture[str
     assert "cannot be split into 16 equal ghost groups" in refused(capsys, *TRAIN, "--batch-size", "500")
     said = refused(capsys, *TRAIN, "--data", folder, "--batch-size", "4096")
     assert "a batch of 4096 is larger than the data: 1024 training images" in said
-    assert "1 to a million, not 0" in refused(capsys, *TRAIN, "--batch-size", "0")
+    assert "batch_size: Input should be greater than 0, not 0" in refused(capsys, *TRAIN, "--batch-size", "0")
 
 
 def test_training_without_the_gpu_that_is_there_says_why(
