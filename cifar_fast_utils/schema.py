@@ -13,10 +13,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import UserError, in_a_line
+from .fields import Count, FromZero, Positive
 from .recipe import from_dict
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
 Word = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$")]
 NAME = r"^[^\x00-\x1f\x7f/\\|`]+$"
 """What a file may be called, and a cell of a table may hold."""
@@ -33,7 +33,7 @@ class Epoch(_Strict):
     """One row of a run's history; `test_accuracy` is null where the network was not tested."""
 
     epoch: Positive
-    rate: Annotated[float, Field(ge=0)]
+    rate: FromZero
     train_loss: float
     train_accuracy: Fraction
     test_accuracy: Fraction | None
@@ -59,11 +59,11 @@ class Record(_Strict):
     scale: Name
     dataset: Name
     dataset_digest: Word
-    seed: Annotated[int, Field(ge=0)]
+    seed: Count
     epochs: Positive
     accuracy: Fraction
     tta_accuracy: Fraction | None
-    cross_entropy: Annotated[float, Field(ge=0)] | None = None
+    cross_entropy: FromZero | None = None
     history: Annotated[list[Epoch], Field(min_length=1)]
     seconds: Seconds
     flops: Annotated[int, Field(gt=0, lt=2**63)]

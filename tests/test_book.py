@@ -641,6 +641,39 @@ def test_the_seconds_of_half_a_ladder_are_the_recorded_ones() -> None:
     assert f"(142 against {epyc['final']}: medians" in chapter("18")
 
 
+def test_the_differences_of_half_a_ladder_are_the_recorded_ones() -> None:
+    results = ROOT / "book" / "results"
+    found: dict[str, list[float]] = {}
+    for setting, table in plan_tables(read_plan(results / "ladder_half.toml"), read(OURS)[0]):
+        if "family 26" not in setting.device:  # one run of each, with one thread
+            for row in table:
+                if row.difference:
+                    found.setdefault(row.recipe.name.removesuffix("@half"), []).append(row.difference.mean)
+    assert {len(differences) for differences in found.values()} == {3}
+
+    def span(name: str, digits: int = 1) -> str:
+        sizes = [abs(difference) for difference in found[name]]
+        return f"{min(sizes):.{digits}f} to {max(sizes):.{digits}f}"
+
+    assert f"it loses more, {span('final')} points where TTA has gained {span('tta')}." in chapter("00")
+    assert min(found["gpu_data"]) > 0
+    assert f"a little above the loader's, by {span('gpu_data', 2)} points" in chapter("01")
+    assert min(found["pool_before_norm"]) > 0
+    assert f"the rung is {span('pool_before_norm')} points above" in chapter("03")
+    without = {
+        row.recipe.name.removeprefix("final_without_"): row.difference
+        for setting, table in plan_tables(read_plan(results / "leave_one_out.toml"), read(OURS)[0])
+        if setting.device == "NVIDIA H200"
+        for row in table
+        if row.difference
+    }
+    assert f"`final` without them is {-without['gpu_data'].mean:.2f} below `final`." in chapter("01")
+    assert (
+        f"There it is {signed(without['pool_before_norm']).replace(' (', ' points without the move (')[:-1]}, eight"
+        in (chapter("03"))
+    )
+
+
 def test_the_verdicts_that_the_chapters_tell_are_the_recorded_ones() -> None:
     records, _ = read(OURS)
     found: dict[str, Row] = {}

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import address
 import pytest
 from packaging.requirements import Requirement
 from records import COUNT
@@ -382,6 +383,14 @@ def test_the_page_holds_three_minutes_against_final() -> None:
     plain = sorted(map(alone, (runs, ledger("without_bfloat16.jsonl", "small_fast_180_ahead"))))
     said = f"has {plain[0]:.1f} to {plain[1]:.1f} %, less than `final` ({min(others):.1f} to {max(others):.1f} %)"
     assert said in text
+
+
+def test_the_readme_lists_the_chapters() -> None:
+    colab = f"https://colab.research.google.com/github/{address.slug()}/blob/main/"
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        title = json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"][0]
+        number, name = title.removeprefix("# ").strip().split(" · ")
+        assert f"| {number} | [{name}](notebooks/{path.name}) | [open]({colab}notebooks/{path.name}) |" in README
 
 
 def test_the_readmes_short_figures_are_those_of_the_page() -> None:
