@@ -1,5 +1,6 @@
 """The rules that notebooks and pages keep."""
 
+import dis
 import functools
 import itertools
 import json
@@ -12,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import CodeType
 from xml.etree import ElementTree
 
 import address
@@ -91,6 +93,34 @@ def test_it_opens_in_colab_and_begins_with_the_one_setup_cell(path: Path, notebo
 def test_its_code_is_narrow_enough_for_a_page(notebook: nbformat.NotebookNode) -> None:
     for cell in code_cells(notebook)[1:]:
         assert max(map(len, cell.source.splitlines())) <= 88, cell.source
+
+
+def taken_and_bound(source: str) -> tuple[set[str], set[str]]:
+    """Names that a cell takes from other cells, and those that it binds."""
+    taken: set[str] = set()
+    bound: set[str] = set()
+
+    def look(code: CodeType, in_the_cell: bool) -> None:
+        for instruction in dis.get_instructions(code):
+            if instruction.opname == "STORE_NAME" and in_the_cell:
+                bound.add(instruction.argval)
+            elif instruction.opname in ("LOAD_NAME", "LOAD_GLOBAL") and instruction.argval not in bound:
+                taken.add(instruction.argval)
+        for constant in code.co_consts:
+            if isinstance(constant, CodeType):
+                look(constant, in_the_cell=False)
+
+    look(compile(source, "cell", "exec"), in_the_cell=True)
+    return taken, bound
+
+
+def test_a_cell_may_be_run_again_after_the_later_ones(notebook: nbformat.NotebookNode) -> None:
+    before = {"lesson", "notebook"}  # the first cell's; its %pip is no Python
+    cells = [(cell, *taken_and_bound(cell.source)) for cell in code_cells(notebook)[1:]]
+    for place, (cell, taken, bound) in enumerate(cells):
+        later = set().union(*(names for _, _, names in cells[place:]))  # `x = f(x)` too, which changes what it takes
+        assert not taken & before & later, cell.source
+        before |= bound
 
 
 def test_it_teaches(path: Path, notebook: nbformat.NotebookNode) -> None:
