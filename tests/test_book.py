@@ -661,7 +661,7 @@ def test_the_seconds_of_half_a_ladder_are_the_recorded_ones() -> None:
     assert f"{xeon['celu']} against {xeon['label_smoothing']} on the Xeon (medians)" in chapter("05")
     ghosts = f"{epyc['ghost_norm']} s on the EPYC and {xeon['ghost_norm']} on the Xeon"
     assert f"{ghosts}, ten without them {epyc['celu']} and {xeon['celu']}." in chapter("06")
-    for machine, where in (("EPYC", "on this machine"), ("Xeon", "on a Xeon recorded since,")):
+    for machine, where in (("EPYC", "on this machine"), ("Xeon", "on a Xeon,")):
         with_groups, without = (f"{an_epoch[machine, name]:.0f} s" for name in ("ghost_norm", "celu"))
         assert f"{where} an epoch takes {with_groups} with it and {without} without" in chapter("12")
     times = whole["EPYC", "baseline"] / whole["EPYC", "final"]
