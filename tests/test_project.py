@@ -232,7 +232,7 @@ def test_the_measured_runs_in_rows_are_the_recorded_ones() -> None:
 def test_the_measured_turns_are_the_recorded_ones() -> None:
     files = [ROOT / "benchmarks" / f"xeon_amx_turns{name}.json" for name in ("", "_narrow", "_gram", "_pages")]
     *earlier, last = ([*json.loads(file.read_text(encoding="utf-8"))["pairs"].values()] for file in files)
-    assert files == sorted((ROOT / "benchmarks").glob("*_turns*.json"), key=files.index)  # none is left out
+    assert files == sorted((ROOT / "benchmarks").glob("xeon_amx_turns*.json"), key=files.index)  # none is left out
 
     def ratios(pairs: list[dict[str, Any]]) -> list[float]:
         return sorted(pair["fast"]["seconds"] / pair["airbench94"]["seconds"] for pair in pairs)
@@ -273,6 +273,37 @@ def test_the_measured_turns_are_the_recorded_ones() -> None:
     seconds += [float(pair["fast"]["seconds"]) for pairs in (*earlier, last) for pair in pairs]
     quick = sum(one < 480 for one in seconds)
     assert f"On a Xeon mostly: {quick} of {len(seconds)} trainings took less there." in text
+
+
+def test_the_turns_on_an_epyc_are_the_recorded_ones() -> None:
+    found = json.loads((ROOT / "benchmarks" / "epyc_family25_turns.json").read_text(encoding="utf-8"))
+    assert "family 25" in found["device"]
+    assert found["precision"] == "bfloat16"
+    pairs = [*found["pairs"].values()]
+    ratios = sorted(pair["fast"]["seconds"] / pair["airbench94"]["seconds"] for pair in pairs)
+    *some, most = (f"{ratio:.3f}" for ratio in ratios)
+    took = f"took {', '.join(some)} and {most} of airbench94's seconds, {statistics.median(ratios):.3f} in the median"
+    seconds = sorted(pair["fast"]["seconds"] for pair in pairs)
+    text = page("book/measured")
+    assert f"{COUNT[len(pairs)]} more pairs trained there" in text
+    assert f"{took}, with `fast` at {seconds[0]:.0f} to {seconds[-1]:.0f} s" in text
+    first = sorted(float(run["seconds"]["train"]) for run in ledger("fast.jsonl", "fast")[:3])
+    assert f"the first three runs of `fast` in the table took {first[0]:.0f} to {first[-1]:.0f} s." in text
+    assert f"{COUNT[len(pairs)].capitalize()} later ones" in chapter("17")
+    assert f"{took}." in chapter("17")
+    points = {
+        name: [
+            100 * float(run["tta_accuracy"]) for run in (*ledger("fast.jsonl", name), *(pair[name] for pair in pairs))
+        ]
+        for name in ("fast", "airbench94")
+    }
+    fast, air = (
+        f"{len(of)} of `{name}` have {statistics.mean(of):.2f} % ({statistics.stdev(of):.2f})"
+        for name, of in points.items()
+    )
+    p = p_not_below(points["fast"], points["airbench94"], 0.1)
+    said = "shows it too" if p < 0.05 else "does not show it"
+    assert f"{fast}, {air.replace(' have', '')}, and the test of one side {said} (p = {p:.2g})" in text
 
 
 def test_the_steps_in_large_pages_are_the_measured_ones() -> None:
