@@ -739,10 +739,15 @@ def test_the_verdicts_that_the_chapters_tell_are_the_recorded_ones() -> None:
 
 def test_what_is_told_of_stored_outputs_stands_in_them() -> None:
     printed: dict[str, str] = {}
-    told = {name: chapter(name) for name in ("13", "15", "17")}
+    told = {name: chapter(name) for name in ("06", "13", "15", "17")}
     for name in told:
         (path,) = (ROOT / "notebooks").glob(f"{name}_*.ipynb")
         printed[name] = "".join(str(o.get("text", "")) for cell in code_cells(read_once(path)) for o in cell.outputs)
+    last = dict(re.findall(r"^(\w+) +last epoch: (\S+) of the training images", printed["06"], re.MULTILINE))
+    assert f"here it is {last['ghost_norm']} with groups and {last['celu']} without." in told["06"]
+    twos = dict(re.findall(r"^trained with (one|16) groups? of \d+: 2: ([\d.]+)%", printed["06"], re.MULTILINE))
+    said = f"with groups has {float(twos['16']):.0f}% right and the other {float(twos['one']):.0f}%"
+    assert f"with groups of 2 the network trained {said}" in told["06"]
     (gain, p) = re.findall(r"mirror's two against .*, \+(\S+ ± \S+) points, p = (\S+)", printed["15"])[0]
     assert f"there the mirror is ahead by {gain} points (p = {p})," in told["15"]
     six = r"six views change ([\d,]+) of 10,000 .*: (\d+) for the better, (\d+) for the worse, (\d+) wrong"

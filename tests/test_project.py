@@ -229,23 +229,32 @@ def test_the_measured_runs_in_rows_are_the_recorded_ones() -> None:
     )
 
 
+def ratios_of(pairs: list[dict[str, Any]]) -> list[float]:
+    """The seconds of `fast` as shares of airbench94's, in order, of pairs that trained in turns."""
+    return sorted(pair["fast"]["seconds"] / pair["airbench94"]["seconds"] for pair in pairs)
+
+
+def sums(fast: list[float], air: list[float]) -> str:
+    """How many runs of each there are, with mean and standard deviation, as the page tells it."""
+    new, old = (f"{statistics.mean(points):.2f} % ({statistics.stdev(points):.2f})" for points in (fast, air))
+    return f"{len(fast)} of `fast` have {new}, {len(air)} of `airbench94` {old}"
+
+
 def test_the_measured_turns_are_the_recorded_ones() -> None:
     files = [ROOT / "benchmarks" / f"xeon_amx_turns{name}.json" for name in ("", "_narrow", "_gram", "_pages")]
     *earlier, last = ([*json.loads(file.read_text(encoding="utf-8"))["pairs"].values()] for file in files)
     assert files == sorted((ROOT / "benchmarks").glob("xeon_amx_turns*.json"), key=files.index)  # none is left out
 
-    def ratios(pairs: list[dict[str, Any]]) -> list[float]:
-        return sorted(pair["fast"]["seconds"] / pair["airbench94"]["seconds"] for pair in pairs)
-
     text = page("book/measured")
-    *some, most = (f"{ratio:.3f}" for ratio in ratios(last))
-    took = f"{', '.join(some)} and {most} of airbench94's seconds, {statistics.median(ratios(last)):.3f} in the median"
+    *some, most = (f"{ratio:.3f}" for ratio in ratios_of(last))
+    middle = statistics.median(ratios_of(last))
+    took = f"{', '.join(some)} and {most} of airbench94's seconds, {middle:.3f} in the median"
     spent = sorted(pair["fast"]["seconds"] for pair in last)
     within = f"with `fast` at {spent[0]:.0f} to {spent[-1]:.0f} s"
     judged = "by whose median the aim of 0.6 was to be judged, took"
     assert f"{COUNT[len(last)].capitalize()} pairs, {judged} {took}, {within}" in text
     assert f"a fiftieth of each training at a time in turn, {took}." in chapter("17")
-    before = ratios([pair for pairs in earlier for pair in pairs])
+    before = ratios_of([pair for pairs in earlier for pair in pairs])
     assert f"{COUNT[len(before)].capitalize()} earlier pairs, by versions" in text
     assert f"took {before[0]:.2f} to {before[-1]:.2f} ([first]" in text
     fast, air = (
@@ -259,12 +268,8 @@ def test_the_measured_turns_are_the_recorded_ones() -> None:
         for name in ("fast", "airbench94")
     )
     p = p_not_below(fast, air, 0.1)
-    sums = (
-        f"{len(fast)} of `fast` have {statistics.mean(fast):.2f} % ({statistics.stdev(fast):.2f}), "
-        f"{len(air)} of `airbench94` {statistics.mean(air):.2f} % ({statistics.stdev(air):.2f})"
-    )
     said = "shows it" if p < 0.05 else "does not show it"
-    assert f"{sums}, and with these the test of one side {said} (p = {p:.2g})" in text
+    assert f"{sums(fast, air)}, and with these the test of one side {said} (p = {p:.2g})" in text
     number = COUNT[len(before) + len(last)]
     assert f"The accuracies of all {number} pairs count as well" in text
     together = f"together with {number} pairs that trained in turns and stand in no table they do (p = {p:.2g}, on"
@@ -280,7 +285,7 @@ def test_the_turns_on_an_epyc_are_the_recorded_ones() -> None:
     assert "family 25" in found["device"]
     assert found["precision"] == "bfloat16"
     pairs = [*found["pairs"].values()]
-    ratios = sorted(pair["fast"]["seconds"] / pair["airbench94"]["seconds"] for pair in pairs)
+    ratios = ratios_of(pairs)
     *some, most = (f"{ratio:.3f}" for ratio in ratios)
     took = f"took {', '.join(some)} and {most} of airbench94's seconds, {statistics.median(ratios):.3f} in the median"
     seconds = sorted(pair["fast"]["seconds"] for pair in pairs)
@@ -291,19 +296,13 @@ def test_the_turns_on_an_epyc_are_the_recorded_ones() -> None:
     assert f"the first three runs of `fast` in the table took {first[0]:.0f} to {first[-1]:.0f} s." in text
     assert f"{COUNT[len(pairs)].capitalize()} later ones" in chapter("17")
     assert f"{took}." in chapter("17")
-    points = {
-        name: [
-            100 * float(run["tta_accuracy"]) for run in (*ledger("fast.jsonl", name), *(pair[name] for pair in pairs))
-        ]
-        for name in ("fast", "airbench94")
-    }
     fast, air = (
-        f"{len(of)} of `{name}` have {statistics.mean(of):.2f} % ({statistics.stdev(of):.2f})"
-        for name, of in points.items()
+        [100 * float(run["tta_accuracy"]) for run in (*ledger("fast.jsonl", name), *(pair[name] for pair in pairs))]
+        for name in ("fast", "airbench94")
     )
-    p = p_not_below(points["fast"], points["airbench94"], 0.1)
+    p = p_not_below(fast, air, 0.1)
     said = "shows it too" if p < 0.05 else "does not show it"
-    assert f"{fast}, {air.replace(' have', '')}, and the test of one side {said} (p = {p:.2g})" in text
+    assert f"{sums(fast, air)}, and the test of one side {said} (p = {p:.2g})" in text
 
 
 def test_the_steps_in_large_pages_are_the_measured_ones() -> None:
