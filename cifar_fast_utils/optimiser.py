@@ -231,7 +231,7 @@ def build_average(network: nn.Module, recipe: Recipe) -> AveragedModel | None:
 class Lookahead:
     """A slow copy of the network's whole state, to which the network is pulled back every few steps.
 
-    Source: Zhang et al., "Lookahead Optimizer: k steps forward, 1 step back", 2019; the schedule is airbench's.
+    Source: Zhang et al., "Lookahead Optimizer: k steps forward, 1 step back", 2019; hlb-CIFAR10's schedule.
     """
 
     def __init__(self, network: nn.Module) -> None:

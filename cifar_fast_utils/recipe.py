@@ -93,7 +93,7 @@ celu_23 = _row("celu_23", smoothing, activation="celu", celu_alpha=0.075)
 celu = _row("celu", celu_23, **_short(20))
 ghost_20 = _row("ghost_norm_20", celu, ghost_groups=16)
 ghost = _row("ghost_norm", ghost_20, **_short(18, peak=0.6))
-# Scales frozen at 1/4 are scales frozen at 1 with 4 times the α, and norm biases that move 4 × 4 times as fast.
+# Scales frozen at 1/4 are scales frozen at 1 with 4 times the α, and norm biases with 4 × 4 times the rate.
 frozen_x16 = _row(
     "frozen_scales_18_x16", ghost, freeze_norm_scale=True, celu_alpha=0.3, logit_scale=1 / 16, bias_factor=16
 )
@@ -112,7 +112,7 @@ for _epochs in (24, 40, 60, 80, 100):  # training to convergence, with TTA and w
     _row(f"converge_final_{_epochs}", final, cutout=12, **_floored(_epochs, peak=0.4, floor=0.04))
 
 RECIPES = {recipe.name: recipe for recipe in _rows}
-"""Every row of the article's table, the aside and the convergence runs, by name."""
+"""Every step of the article's ladder, the aside and the convergence runs, by name."""
 
 LADDER = [
     "baseline",
