@@ -68,10 +68,10 @@ def leaderboard(records: list[Record]) -> str:
         "How fast does a network reach 94% test accuracy on CIFAR-10? The first three tables give what others have "
         "published, on their own hardware and by their own clocks; those under *Measured here* give what was "
         "recorded for this book, on the images that they name."
-        + " Of CIFAR-10 itself there are no recorded runs yet, and `cifar10-jpeg` costs accuracy: so none reaches 94%."
+        + " Of CIFAR-10 itself there are no recorded runs yet, and `cifar10-jpeg` costs accuracy, so none reaches 94%."
         * all(record["dataset"] != "cifar10" for record in records),
         "## The article's ladder",
-        "Seconds of one V100 on DAWNBench's clock, which counts preprocessing and training; mean accuracy in percent "
+        "Seconds on one V100 by DAWNBench's clock, which counts preprocessing and training; mean accuracy in percent "
         "{cite}`page2019`.",
         markdown(["rung", "epochs", "seconds", "accuracy"], ladder),
         "## Around it",
@@ -79,20 +79,20 @@ def leaderboard(records: list[Record]) -> str:
         "three of its own times.",
         markdown(["entry", "seconds"], DAWNBENCH),
         "## Since then",
-        "Each on the clock of whoever ran it {cite}`jordan2024,jordan2024muon,hiverge2025`. The last is older: the "
-        "fastest published one without a GPU {cite}`coleman2017`.",
+        "Each on the clock of whoever ran it {cite}`jordan2024,jordan2024muon,hiverge2025`. The last row is older: "
+        "it is the fastest published one without a GPU {cite}`coleman2017`.",
         markdown(["recipe", "seconds to 94%", "on", "PFLOP", "accuracy"], SINCE),
         "## Measured here",
-        "Recipes at their own length; the words over the columns are in the [glossary](glossary.md). Shorter "
+        "These are recipes at their own length; the [glossary](glossary.md) has the words over the columns. Shorter "
         "trainings, and those with a trick left out, are in [the evidence](report.md). PFLOP are of the training "
-        "alone; the published ones of Page's recipe, airbench94 and airbench94_muon agree with ours once the final "
+        "alone; the published figures for Page's recipe, airbench94 and airbench94_muon agree with ours once the final "
         "test is added ([chapter 14](../notebooks/14_a_leaner_network.ipynb)). Two tables at full scale hold seconds "
-        "of two versions of the package. On the NVIDIA H200 `final` ran on 2026-11-26, before steps were launched as "
+        "from two versions of the package. On the NVIDIA H200 `final` ran on 2026-11-26, before steps were launched as "
         "CUDA graphs ([chapter 13](../notebooks/13_the_machine.ipynb)); the others ran after it. On the Xeon three of "
         "the eight runs of `airbench94` are from before 06:00 of 2026-11-28, UTC, before filters' gradients were "
         "computed in rows of images; [how fast](measured.md) has its seconds without them. Under *cold s* the warm-up "
-        "step is on the clock too, but a plan's runs come after one that warms up. The tables of the Xeon in float32 "
-        "and of the one in bfloat16 are of two kinds of processor: the first has no tiles, but the same name.",
+        "step is on the clock too, but a plan's runs come after a warm-up run. The tables of the Xeon in float32 "
+        "and of the one in bfloat16 are from two kinds of processor: the first has no tiles, but the same name.",
     ]
     for setting, ranked in whole_recipes(records):
         parts += [caption(setting, ranked), markdown(HEAD, [cells(rung) for rung in ranked])]
@@ -172,7 +172,7 @@ def in_figures(shown: Sequence[tuple[str, str, str, Figure]]) -> str:
         "Drawn from the recorded runs alone, where there are enough of them. The tables are in "
         "[what was found](report.md) and in the [leaderboard](leaderboard.md). Each title says on which images "
         "(`cifar10-jpeg` is not CIFAR-10), at which scale and on which machine. Accuracies are with TTA where the "
-        "recipe has it. Where accuracy stands against a cost, look for points to the left and above.",
+        "recipe has it. Where accuracy is drawn against a cost, look for points to the left and above.",
     ]
     for number, (heading, name, alt, _) in enumerate(shown):
         if not number or shown[number - 1][0] != heading:
@@ -215,7 +215,7 @@ def status() -> str:
     head = ["notebook", "took", "on", "device", "precision", "dataset", "scale", "PyTorch", "commit"]
     return (
         "# Status\n\nThe outputs in the notebooks are stored: this is when and where they were made, and how long each "
-        "notebook ran from top to bottom. Newer are the tables of recorded runs under *The evidence*: they are written "
+        "notebook ran from top to bottom. The tables of recorded runs under *The evidence* are newer: they are written "
         "anew from the ledger. Chapter 12's tables and all figures are as old as the other outputs.\n\n"
         + markdown(head, lines)
         + "\n"
@@ -253,7 +253,7 @@ def search(plan: Plan, records: list[Record], own: Collection[Setting]) -> list[
         head = ["try", "base", "change", "why", "n", "accuracy", "against base", "loss", "no TTA", "TFLOP", "train s"]
         parts += [caption(setting, [row.rung for row in table if row.rung], head), markdown(head, lines)]
         if len(lines) < len(plan.tries):
-            parts.append(f"Made were {len(lines)} of the {len(plan.tries)} tries that were planned.")
+            parts.append(f"Of the {len(plan.tries)} tries that were planned, {len(lines)} were made.")
     return parts if len(parts) > 1 else [*parts, "No runs yet."]
 
 

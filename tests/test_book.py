@@ -361,7 +361,7 @@ def test_all_that_was_tried_is_told() -> None:
         tables = re.split(r"^On `", part, flags=re.MULTILINE)[1:]  # one for each kind of machine
         for table in tables:
             shown = sum(bool(re.search(rf"^\| `{re.escape(one.name)}` ", table, re.MULTILINE)) for one in plan.tries)
-            lacking = f"Made were {shown} of the {len(plan.tries)} tries that were planned."
+            lacking = f"Of the {len(plan.tries)} tries that were planned, {shown} were made."
             assert (lacking in table) == (shown < len(plan.tries)), plan.question
     assert not [
         line for line in (ROOT / "book" / "report.md").read_text(encoding="utf-8").splitlines() if "validation" in line
