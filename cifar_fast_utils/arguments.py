@@ -26,18 +26,18 @@ examples:
 data:
   --data, or the environment variable CIFAR_FAST_DATA, says where the images come from: `cifar10` downloads
   CIFAR-10, `synthetic` is made here, a FOLDER holds parquet files as the Hugging Face hub serves them or
-  torchvision's cifar-10-batches-py; `auto` takes what is already here, then downloads, then makes.
+  torchvision's cifar-10-batches-py; `auto` takes CIFAR-10 if it is already here, else downloads it, else `synthetic`.
   Decoded images are kept in the folder that CIFAR_FAST_CACHE names (~/.cache/cifar-fast).
-  CIFAR_FAST_DEVICE says what --device auto is, on a machine whose GPU is not to be used, say;
-  CIFAR_FAST_PRECISION says what --precision auto is.
+  CIFAR_FAST_DEVICE sets what --device auto means, for instance on a machine whose GPU should not be used;
+  CIFAR_FAST_PRECISION sets what --precision auto means.
 
-exit codes: 0 done, 2 something to mend (one line says what), 130 stopped by Ctrl-C.
+exit codes: 0 done, 2 something to fix (one line says what), 130 stopped by Ctrl-C.
 """
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """One line, not argparse's usage and a line."""
+        """One line, without the usage that argparse puts before it."""
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
@@ -59,12 +59,12 @@ _seed = _whole(0, 2**32 - 1, "from 0 to 2^32 - 1")
 
 
 def _where(command: argparse.ArgumentParser) -> None:
-    """What every command that trains can be told about where, and on what."""
+    """The options of every command that trains: on which data, and where."""
     command.add_argument("--data", default="auto", help="auto, cifar10, synthetic or a FOLDER (%(default)s)")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (%(default)s)")
     command.add_argument("--precision", default="auto", help="auto, float32, bfloat16 or float16 (%(default)s: the "
                          "fastest that the device really has)")  # fmt: skip
-    command.add_argument("--threads", type=_threads, help="CPU threads (as many as PyTorch likes)")
+    command.add_argument("--threads", type=_threads, help="CPU threads (as many as PyTorch chooses)")
     command.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
@@ -82,8 +82,8 @@ def parser() -> argparse.ArgumentParser:
                        "smoke: seconds, to try things; auto: full on a GPU, else small")  # fmt: skip
     train.add_argument("--epochs", type=float, help="another length; the schedule stretches with it")
     train.add_argument("--batch-size", type=int, help="another batch size")
-    train.add_argument("--seed", type=_seed, default=0, help="of everything random (%(default)s)")
-    train.add_argument("--test-at-end", action="store_true", help="do not test after every epoch")
+    train.add_argument("--seed", type=_seed, default=0, help="the seed of everything random (%(default)s)")
+    train.add_argument("--test-at-end", action="store_true", help="test only at the end, not after every epoch")
     train.add_argument("--json", type=Path, metavar="FILE", help="write the run's record")
     train.add_argument("--save", type=Path, metavar="FILE", help="write the weights, as safetensors")
     train.add_argument("--plot", type=Path, metavar="FILE", help="draw accuracy and rate by epoch (png, svg or pdf)")
@@ -91,24 +91,24 @@ def parser() -> argparse.ArgumentParser:
 
     predict = commands.add_parser("predict", help="name what trained weights see in pictures")
     predict.add_argument("weights", type=Path, help="what `train --save` wrote")
-    predict.add_argument("pictures", type=Path, nargs="+", metavar="IMAGE", help="of any size and format")
+    predict.add_argument("pictures", type=Path, nargs="+", metavar="IMAGE", help="pictures of any size and format")
 
     recipes = commands.add_parser("recipes", help="list the recipes, or show what differs between two")
     recipes.add_argument("--diff", nargs=2, metavar=("OLD", "NEW"), help="the fields that changed")
-    recipes.add_argument("--json", action="store_true", help="those of the list, every field, as one JSON list")
+    recipes.add_argument("--json", action="store_true", help="print the list with every field, as JSON")
 
     record = commands.add_parser("record", help="make the runs that a plan asks for and the ledger lacks")
     record.add_argument("plan", type=Path, metavar="PLAN.toml", help="rungs, seeds, dataset, scale and comparison")
     record.add_argument("--ledger", type=Path, metavar="FILE", help="where to add the runs (the plan's name, .jsonl); "
-                        "what other .jsonl files of its folder hold is not run again")  # fmt: skip
+                        "runs that other .jsonl files in its folder hold are not repeated")  # fmt: skip
     record.add_argument("--engine", choices=["here", "ray"], default="here", help="ray: spread the runs over a Ray "
-                        "cluster, or this machine's cores, one thread each unless told (%(default)s)")  # fmt: skip
+                        "cluster, or this machine's cores, one thread each by default (%(default)s)")  # fmt: skip
     record.add_argument("--list", action="store_true", help="print the runs still to be made, and make none")
     _where(record)
 
     report = commands.add_parser("report", help="what the recorded runs show: tables, verdicts, plots")
-    report.add_argument("folder", type=Path, nargs="?", help="of plans and ledgers (the book's)")
-    report.add_argument("--target", type=float, default=0.94, help="accuracy whose time is sought (%(default)s)")
+    report.add_argument("folder", type=Path, nargs="?", help="where plans and ledgers are (the book's)")
+    report.add_argument("--target", type=float, default=0.94, help="give the time to this accuracy (%(default)s)")
     report.add_argument("--out", type=Path, metavar="FILE", help="write the report there instead")
     report.add_argument("--plots", type=Path, metavar="FOLDER", help="draw the plots there, as svg")
 
@@ -119,14 +119,14 @@ def parser() -> argparse.ArgumentParser:
 
     shares = commands.add_parser("shares", help="measure where the time of each rung's training goes")
     shares.add_argument("--scale", default="auto", help="full, small or smoke (%(default)s)")
-    shares.add_argument("--steps", type=_positive, default=10, help="timed in each rung, medians taken (%(default)s)")
+    shares.add_argument("--steps", type=_positive, default=10, help="steps timed per rung, medians taken (%(default)s)")
     shares.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
     _where(shares)
 
     commands.add_parser("info", help="what this machine is and has, and what `auto` would choose")
 
-    bench = commands.add_parser("bench", help="measure the speed of this processor and this package (minutes)")
+    bench = commands.add_parser("bench", help="measure the speed of this processor and this package (takes minutes)")
     bench.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
     bench.add_argument("--repeats", type=_repeats, default=5,
-                       help="of each side of each ratio, medians taken (%(default)s)")  # fmt: skip
+                       help="how often to time each side of each ratio, for its median (%(default)s)")  # fmt: skip
     return top

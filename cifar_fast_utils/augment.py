@@ -97,11 +97,11 @@ def draw(
     """The choices of one epoch of n images, by the recipe's `pad`, `flip`, `cutout` and `jitter`.
 
     `mirrored`, (n,): which images to mirror, in place of drawing half of them. Source: airbench. The jitter is drawn
-    for each image alone, evenly. Source: Hiverge, cifar10-speedrun.
+    for each image on its own, uniformly. Source: Hiverge, cifar10-speedrun.
     """
     device = generator.device
     crop = split_into_groups(n, 2 * recipe.pad + 1, generator)
-    flip = half_of(n, generator) & (recipe.flip == "random")  # drawn in any case, for one stream of draws
+    flip = half_of(n, generator) & (recipe.flip == "random")  # always drawn: what is drawn next stays the same
     return Choices(
         crop=crop,
         flip=flip if mirrored is None else mirrored[torch.cat([images for images, _ in crop])],

@@ -1,7 +1,7 @@
 """How fast this machine and this package are, as ratios whose two sides run in turns.
 
-Machines are shared and noisy, so a figure is comparable with another of the same call only. Each is the median of
-several; what is on the clock stands in the docstrings.
+Machines are shared and noisy, so a figure can only be compared with others of the same call. Each is the median of
+several; the docstrings say what is on the clock.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LATER = {"airbench94": "full", "fast": "full", "small_fast_60_ahead": "small", "
 
 
 MUON = (torch.bfloat16, torch.float32)
-"""What its iterations can be in."""
+"""The dtypes that its iterations can run in."""
 
 
 def in_turns(sides: dict[str, Callable[[], object]], turns: int) -> dict[str, list[float]]:
@@ -59,7 +59,7 @@ def median_seconds(sides: dict[str, Callable[[], object]], repeats: int) -> dict
 
 
 def compared(seconds: dict[str, list[float]]) -> dict[str, float]:
-    """Of two sides `in_turns`, without the first: each one's median in ms, and the median ratio, second over first."""
+    """For two sides `in_turns`, the first turn left out: each median in ms, and the median ratio, second over first."""
     one, other = (values[1:] for values in seconds.values())
     ratio = statistics.median(after / before for before, after in zip(one, other, strict=True))
     medians = {name: round(1000 * statistics.median(values[1:]), 1) for name, values in seconds.items()}
@@ -78,8 +78,8 @@ def a_step(
 ) -> Callable[[], object]:
     """One training step, forward, backward and optimiser, on a batch that is there already.
 
-    Muon, where the recipe takes it, iterates in the images' dtype or in `iterate_in`. `compiled`: its network by
-    `torch.compile`.
+    Muon, where the recipe takes it, iterates in the images' dtype or in `iterate_in`. `compiled`: the network goes
+    through `torch.compile`.
     """
     network = build_network(recipe, width, precision).to(device)
     images = torch.randn(recipe.batch_size, 3, side, side, device=device).to(PRECISIONS[precision])
@@ -108,7 +108,7 @@ def _step_port() -> None:
 def augmentations(images: Tensor, labels: Tensor, dtype: torch.dtype) -> dict[str, Callable[[], object]]:
     """An epoch of batches in the network's dtype and layout, in groups and by the baseline's DataLoader.
 
-    Both from normalised and padded images; what made those is measured apart.
+    Both start from normalised and padded images; making those is measured separately.
     """
     recipe = get("gpu_data")
     generator = torch.Generator().manual_seed(0)
@@ -121,14 +121,14 @@ def augmentations(images: Tensor, labels: Tensor, dtype: torch.dtype) -> dict[st
 
 
 def later_recipes(precision: str, repeats: int) -> dict[str, float]:
-    """`NAME_gflops` of the steps of each of `LATER`, at all their stages, and `NAME_share` of a matrix multiply.
+    """`NAME_gflops` of each of `LATER`, over the steps of all its stages; `NAME_share`: that over a matrix multiply's.
 
     And `muon_bfloat16_cost`: a step of the last one whose Muon iterates in bfloat16, over one that does in float32.
     """
     a, b = (torch.randn(4096, 4096).to(PRECISIONS[precision]) for _ in range(2))
     kinds: dict[str, Callable[[], object]] = {"matmul": lambda: a @ b}
     parts = {name: stages(get(name), IMAGES // get(name).batch_size) for name in LATER}
-    assert not any(frozen for kinds_of in parts.values() for _, frozen, _ in kinds_of)  # nor is it in what is timed
+    assert not any(frozen for kinds_of in parts.values() for _, frozen, _ in kinds_of)  # nor in what is timed
     for name, scale in LATER.items():
         for side, _, _ in parts[name]:
             kinds[f"{name} {side}"] = a_step(get(name), precision, SCALES[scale].width, side=side)
@@ -156,10 +156,10 @@ def bench(repeats: int) -> dict[str, Any]:
     recipe = get("final")
     n, gflop = recipe.batch_size, count_flops(recipe, WIDTH) / 1e9
     figures: dict[str, Any] = {**here(CPU, precision), "repeats": repeats}
-    print(f"{figures['device']}, {precision}, torch {torch.__version__}: medians of {repeats}, sides in turns\n")
+    print(f"{figures['device']}, {precision}, torch {torch.__version__}: medians of {repeats}, sides taken in turn\n")
 
     a, b = (torch.randn(4096, 4096).to(dtype) for _ in range(2))
-    # A straightforward port does not set its allocator, and what is set holds for a whole process: so one of its own.
+    # A straightforward port leaves the allocator alone, and that is set for a whole process: so the port has its own.
     with ProcessPoolExecutor(1, get_context("spawn"), _start_port) as elsewhere:
         steps = median_seconds(
             {

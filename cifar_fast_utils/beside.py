@@ -18,7 +18,7 @@ from .tables import markdown, unless_nan
 def beside(run: Record, records: Sequence[Record]) -> str:
     """A Markdown table: the run, then each recorded setting that has runs of the same recipe, images and scale.
 
-    Settings stand in rows of their own, by device and precision, and nothing is averaged across them. A row of the
+    Each setting, a device with a precision, has a row of its own, and nothing is averaged across them. A row of the
     run's own device, precision and threads compares its seconds too. Where nothing is comparable, a line says so.
     """
     recipe, ours = from_dict(run["recipe"]), setting_of(run)

@@ -37,13 +37,13 @@ def check_file(path: Path) -> tuple[list[Record], list[str]]:
 
 
 def repeated(records: Sequence[Record]) -> list[str]:
-    """Runs that stand there more than once, by setting, recipe and seed."""
+    """Runs that occur more than once, by setting, recipe and seed."""
     names: dict[tuple[Setting, str, int], list[str]] = {}
     for record in records:
         key = (setting_of(record), record["recipe"]["digest"], record["seed"])
         names.setdefault(key, []).append(record["recipe"]["name"])
     return [
-        f"'{' and '.join(dict.fromkeys(found))}' with seed {seed} stands there {len(found)} times for "
+        f"'{' and '.join(dict.fromkeys(found))}' with seed {seed} occurs {len(found)} times for "
         f"{setting.device}, {setting.precision}"
         for (setting, _, seed), found in names.items()
         if len(found) > 1
@@ -60,7 +60,7 @@ def improbable(record: Record) -> list[str]:
     if record["scale"] not in SCALES:
         wrong.append(f"there is no scale '{record['scale']}'")
     elif not _whole(recipe, SCALES[record["scale"]].width, record["flops"]):
-        wrong.append("`flops` is no whole number of the recipe's steps")
+        wrong.append("`flops` is not a whole number of the recipe's steps")
     if datetime.fromisoformat(record["started"]) > datetime.now(timezone.utc) + timedelta(days=1):
         wrong.append("it was started in the future")
     last = record["history"][-1]
@@ -69,15 +69,15 @@ def improbable(record: Record) -> list[str]:
     if last["test_accuracy"] not in (None, record["accuracy"]):
         wrong.append("its history ends with another accuracy")
     if abs(last["seconds"] - record["seconds"]["train"]) > 1:
-        wrong.append("its history ends with other seconds of training")
+        wrong.append("its history ends with another training time")
     if not own and record["dataset"] in ("cifar10", "cifar10-jpeg"):
         for said, share in (("accuracy", record["accuracy"]), ("accuracy with TTA", record["tta_accuracy"])):
             if share is not None and abs(1e4 * share - round(1e4 * share)) > 1e-6:
-                wrong.append(f"its {said} is no share of 10,000 test images")
+                wrong.append(f"its {said} is not a whole number out of 10,000 test images")
     return wrong
 
 
 def _whole(recipe: Recipe, width: int, flops: int) -> bool:
-    """Is there a number of steps per epoch with which the recipe takes so many FLOPs?"""
+    """Whether there is a number of steps per epoch with which the recipe takes exactly this many FLOPs."""
     steps = bisect_left(range(10**6), flops, key=lambda per_epoch: run_flops(recipe, width, per_epoch))
     return run_flops(recipe, width, steps) == flops

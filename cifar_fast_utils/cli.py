@@ -25,12 +25,12 @@ PLOTS = (".png", ".svg", ".pdf")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done, 2 something to mend, 130 stopped by Ctrl-C."""
+    """Run a command and return its exit code: 0 done, 2 something to fix, 130 stopped by Ctrl-C."""
     sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()  # None where the shell closed them
     with contextlib.redirect_stderr(cast(TextIO, _Unheeded(sys.stderr))):
         try:
             return _run(parser().parse_args(arguments))
-        finally:  # after an error, Ctrl-C or --help too: a pipe that is closed would make the exit code another
+        finally:  # after an error, Ctrl-C or --help too: a closed pipe would change the exit code
             try:
                 sys.stdout.flush()
             except OSError:
@@ -62,7 +62,7 @@ def _run(chosen: argparse.Namespace) -> int:
         smaller = (
             "lower --batch-size, or take --scale small"
             if chosen.command == "train"
-            else "close what else runs here, or give it less to do"
+            else "close what else is running here, or give it less to do"
         )
         return _fail(f"{where} is out of memory: {smaller}")
     return 0
@@ -73,7 +73,7 @@ def _nowhere() -> TextIO:
 
 
 class _Unheeded:
-    """stderr, on which no work depends: the reader of a pipe may have gone, the disk of a log be full."""
+    """stderr, on which no work depends: the reader of a pipe may be gone, or a log's disk full."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -96,7 +96,7 @@ class _Unheeded:
 
 
 def _silence(stream: TextIO) -> None:
-    """Let what is written to the stream from now on be lost."""
+    """Discard whatever is written to the stream from now on."""
     with contextlib.suppress(io.UnsupportedOperation):  # no file: a notebook's, a test's
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
@@ -163,7 +163,7 @@ def _train(chosen: argparse.Namespace) -> None:
         print(f"\n{stopped}; {passes}")
         raise KeyboardInterrupt from None
     show(summary(run))
-    with contextlib.ExitStack() as files:  # a file that cannot be written keeps none of the others from it
+    with contextlib.ExitStack() as files:  # one file that cannot be written does not stop the others
         if chosen.plot:
             from .plots import write_curves
 
@@ -198,7 +198,7 @@ def _recipes(chosen: argparse.Namespace) -> None:
     elif chosen.json:
         print(json.dumps([recipe.to_dict() for recipe in [*RECIPES.values(), *MODERN.values()]], indent=2))
     else:
-        print("The article's seconds are a V100's and its accuracy CIFAR-10's; * marks the rungs of the ladder.\n")
+        print("The article's seconds are from a V100, its accuracy is on CIFAR-10; * marks the rungs of the ladder.\n")
         print(f"  {'recipe':23} epochs  peak rate  cutout  seconds  accuracy")
         for recipe in [*RECIPES.values(), *MODERN.values()]:
             seconds, accuracy = (str(x or "") for x in ARTICLE.get(recipe.name, (None, None)))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # so that the shell's help need not wait for it
 
 
 def place(chosen: argparse.Namespace) -> tuple[torch.device, str]:
-    """Set the threads, and choose the device and the precision, as the options say; tell why a GPU is not used."""
+    """Set the threads, and choose the device and the precision, as the options say; report why a GPU is not used."""
     import torch
 
     from .device import choose_device, choose_precision, unused_gpu
@@ -77,7 +77,7 @@ def report(chosen: argparse.Namespace) -> None:
     from .ledger import results_folder
 
     folder = chosen.folder or results_folder()
-    if not os.path.isdir(folder):  # also where it may not be looked at
+    if not os.path.isdir(folder):  # also where access to it is denied
         raise UserError(f"there is no folder {folder}")
     if not 0 < chosen.target < 1:
         raise UserError(f"--target is an accuracy between 0 and 1, not {chosen.target:g}")
@@ -125,10 +125,10 @@ def check(chosen: argparse.Namespace) -> None:
             rungs = Counter(record["recipe"]["name"] for record in theirs)
             print(f"{path}: {', '.join(setting)}: " + ", ".join(f"{name} × {n}" for name, n in rungs.items()))
             if unclean := sum(not record["commit"] or record["commit"].endswith("+") for record in theirs):
-                print(f"{path}: {unclean} of these by code that no commit holds")
+                print(f"{path}: {unclean} of these made by code that is in no commit")
     if wrong:
         print("\n".join(wrong), file=sys.stderr)
-        raise UserError(f"{len(wrong)} thing{'s' if len(wrong) > 1 else ''} to mend")
+        raise UserError(f"{len(wrong)} thing{'s' if len(wrong) > 1 else ''} to fix")
     for again in repeated(together):
         print(f"in several files: {again}; the report takes the first")
 

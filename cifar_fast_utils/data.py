@@ -1,6 +1,6 @@
 """Datasets: found, downloaded or generated, decoded once, and cached.
 
-`load` is the door. Every dataset knows its name and a digest of its pixels, so that nothing measured on one is taken
+`load` is the way in. Every dataset knows its name and a digest of its pixels, so that nothing measured on one is taken
 for another's. Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
 """
 
@@ -73,7 +73,7 @@ def make_dataset(
 ) -> Dataset:
     """A `Dataset` with its digest, once the arrays are found to have the types and shapes that `Dataset` states.
 
-    Raises `UserError` where they have not, where one is empty, or where a label is not an index into `classes`.
+    Raises `UserError` where they do not, where one is empty, or where a label is not an index into `classes`.
     """
     for split, images, labels in (("train", train_images, train_labels), ("test", test_images, test_labels)):
         types, shapes = (images.dtype, labels.dtype), (tuple(images.shape), tuple(labels.shape))
@@ -103,7 +103,7 @@ def cache_folder() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     try:
         return Path(os.environ.get(CACHE_VARIABLE) or Path(base, "cifar-fast")).expanduser()
-    except RuntimeError as error:  # a user without a home, or none of that name
+    except RuntimeError as error:  # no home folder, or no user of that name
         raise UserError(f"no cache folder: {sources.one_line(error)}; name one in {CACHE_VARIABLE}") from None
 
 
@@ -175,7 +175,7 @@ def _folder(source: str, store: Path, quiet: bool) -> Dataset:
     given = os.path.expanduser(source)
     if not source or not os.path.exists(given):
         hint = "".join(f" (did you mean {word}?)" for word in difflib.get_close_matches(source.lower(), KEYWORDS, n=1))
-        raise UserError(f"{source!r} is no dataset: expected {', '.join(KEYWORDS)} or an existing folder{hint}")
+        raise UserError(f"{source!r} is not a dataset: expected {', '.join(KEYWORDS)} or an existing folder{hint}")
     if not os.path.isdir(given):
         raise UserError(f"{given}: expected a folder that holds the dataset, found a file")
     # A link goes by its own name, unless it leads right to the files.
@@ -238,7 +238,7 @@ def _keep(dataset: Dataset, file: Path) -> Dataset:
 
 @contextlib.contextmanager
 def _scratch(store: Path) -> Iterator[Path]:
-    """A temporary folder inside the cache folder, removed at its end. Trouble with the disk: `UserError`."""
+    """A temporary folder inside the cache folder, removed at the end. Raises `UserError` if the disk fails."""
     try:
         store.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=store, prefix="tmp-", ignore_cleanup_errors=True) as folder:

@@ -66,15 +66,15 @@ def choose_device(name: str = "auto") -> torch.device:
             f"{said}this machine has no '{name}' device that PyTorch {torch.__version__} can use, only {there}{why}"
         )
     if name == "cuda":
-        torch.backends.cudnn.benchmark = True  # the shapes are few and come often: so try each one's kernels once
+        torch.backends.cudnn.benchmark = True  # the shapes are few and recur: so try each one's kernels once
     return torch.device(name)
 
 
 @cache
 def gpu_fault() -> str:
-    """Why the GPU that PyTorch finds cannot compute, in PyTorch's words; nothing where it can.
+    """Why the GPU that PyTorch finds cannot compute, in PyTorch's words; empty where it can.
 
-    It finds GPUs that it has no kernels for as well: those from before 2018 in newer builds, the newest in older ones.
+    PyTorch also finds GPUs it has no kernels for: those from before 2018 in newer builds, the newest in older ones.
     """
     try:
         x = torch.ones(1, 1, 3, 3, device="cuda")
@@ -85,9 +85,9 @@ def gpu_fault() -> str:
 
 
 def unused_gpu(asked: str = "auto") -> str:
-    """Where there is a GPU, or a driver for NVIDIA's, and PyTorch cannot use it: why, or what to do. Else nothing.
+    """Where there is a GPU, or NVIDIA's driver for one, that PyTorch cannot use: why, or what to do. Else empty.
 
-    Nothing either where CUDA_VISIBLE_DEVICES hides them, or something else is asked for, here or in CIFAR_FAST_DEVICE.
+    Empty too where CUDA_VISIBLE_DEVICES hides the GPUs, or `asked` or CIFAR_FAST_DEVICE is for another device.
     """
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     wanted = os.environ.get(DEVICE_VARIABLE) or "auto" if asked == "auto" else asked
@@ -99,15 +99,15 @@ def unused_gpu(asked: str = "auto") -> str:
     if not shutil.which("nvidia-smi"):
         return ""
     if torch.version.cuda is None:
-        return "there is a driver for a GPU, but this PyTorch is for processors alone: install one for CUDA"
+        return "there is a driver for a GPU, but this PyTorch is for CPUs only: install one for CUDA"
     return (
         f"there is a driver for a GPU, but this PyTorch, for CUDA {torch.version.cuda}, can use none: `nvidia-smi` "
-        "tells the newest CUDA that the driver knows; update the driver, or install a PyTorch for that"
+        "shows the newest CUDA that the driver supports; update the driver, or install a PyTorch for that"
     )
 
 
 def instruction_sets() -> set[str]:
-    """The processor's own names, lower case, of the extensions that matter here; empty where nobody can tell."""
+    """The processor's own names, lower case, of the extensions that matter here; empty where they are unknown."""
     known = ("avx2", "avx512_f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16", "neon", "sve", "bf16")
     ask = getattr(torch.cpu, "get_capabilities", None)
     if ask:
@@ -118,7 +118,7 @@ def instruction_sets() -> set[str]:
 
 
 def precisions(device: torch.device) -> list[str]:
-    """What the device has instructions for, what should be the fastest first.
+    """The precisions that the device has instructions for, the one that should be fastest first.
 
     A processor without them emulates bfloat16, tens of times slower than float32, so there it does not count.
     """
@@ -126,7 +126,7 @@ def precisions(device: torch.device) -> list[str]:
         major, _ = torch.cuda.get_device_capability(device)
         half = ["bfloat16", "float16"] if major >= 8 else ["float16"] if major >= 7 else []
         if torch.version.hip and re.match("gfx(10|90[06])", torch.cuda.get_device_properties(device).gcnArchName):
-            half = ["float16"]  # AMD counts otherwise: these have no instructions for bfloat16
+            half = ["float16"]  # AMD numbers its GPUs differently: these have no instructions for bfloat16
         return [*half, "float32"]
     if device.type == "cpu":
         half = ["bfloat16"] if instruction_sets() & {"amx_bf16", "avx512_bf16"} else []
@@ -136,7 +136,7 @@ def precisions(device: torch.device) -> list[str]:
 
 @cache
 def bfloat16_pays() -> bool:
-    """Whether this processor trains a convolution faster in bfloat16 than in float32: tried, in some 0.3 s.
+    """Whether this processor trains a convolution faster in bfloat16 than in float32: by trying it, in about 0.3 s.
 
     Having the instructions is not enough: with some of them bfloat16 is the slower one.
     """
@@ -148,8 +148,8 @@ def bfloat16_pays() -> bool:
         F.conv2d(x, weight, padding=1).sum().backward()
         return time.perf_counter() - start
 
-    # In turns, and the best of each, so that what else the machine does falls on both alike; and on one thread, for
-    # where the cores are busy two wait for each other at every loop, and that hides the difference.
+    # In turns, and the best of each, so that what else the machine does falls on both alike; and on one thread:
+    # where the cores are busy, two wait for each other at every loop, which hides the difference.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -215,11 +215,11 @@ def _about_processor() -> dict[str, str]:
 
 
 def processor() -> str:
-    """The processor's name as the system gives it; on Linux with its family and model, where there are such.
+    """The processor's name as the system gives it; on Linux with its family and model, where it has them.
 
-    Virtual machines call processors of several generations by one name, and hide instruction sets of some of one
-    generation; these are not to be compared as one. So AVX2 is named where it is all there is, and where an Intel
-    processor with bfloat16 has no tiles (AMX).
+    Virtual machines call processors of several generations by one name, and hide instruction sets of some within one
+    generation; such processors must not be compared as if they were one. So the name says where AVX2 is all there is,
+    and where an Intel processor with bfloat16 has no tiles (AMX).
     """
     if about := _about_processor():
         if "model name" in about:

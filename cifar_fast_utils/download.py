@@ -34,9 +34,10 @@ class DownloadError(UserError):
 def download(folder: Path, quiet: bool = False) -> Arrays:
     """CIFAR-10 from the hub or, where that fails (one line on stderr says why), from the author's host.
 
-    In this order, because the author's host has been seen to send less than 0.1 MB/s (torchvision's issue 9536), which
-    makes the better part of an hour. `folder` is for the raw files; the caller removes it. `quiet` hides the progress
-    bars. Raises `DownloadError` where both fail, and lets an `OSError` of the disk (no space, no permission) through.
+    In this order, because the author's host has been seen to send less than 0.1 MB/s (torchvision's issue 9536), so
+    that a download takes the better part of an hour. `folder` is for the raw files; the caller removes it. `quiet`
+    hides the progress bars. Raises `DownloadError` where both fail, and lets an `OSError` of the disk (no space, no
+    permission) through.
     """
     hub = urlsplit(HUB).netloc
     with _socket_timeout(TIMEOUT):
@@ -46,9 +47,9 @@ def download(folder: Path, quiet: bool = False) -> Arrays:
             first = _reason(error)
         try:
             from torchvision.datasets import CIFAR10
-        except (ImportError, RuntimeError) as error:  # made for another PyTorch; it is the one that knows the host
+        except (ImportError, RuntimeError) as error:  # made for another PyTorch; only it knows the author's host
             raise DownloadError(
-                f"cannot download CIFAR-10: {hub} failed ({first}), and {no_torchvision(error)} Else {INSTEAD}"
+                f"cannot download CIFAR-10: {hub} failed ({first}), and {no_torchvision(error)} Otherwise {INSTEAD}"
             ) from None
         author = urlsplit(CIFAR10.url).netloc
         print(f"cifar-fast: {hub} failed ({first}); trying the author's host, {author}", file=sys.stderr)
@@ -85,11 +86,11 @@ def _from_hub(folder: Path, quiet: bool) -> Arrays:
 
 
 def _reason(error: Exception) -> str:
-    """What to say of a host that failed. A full or read-only disk is no host's fault: that error goes on up."""
+    """What to say of a host that failed. A full or read-only disk is not the host's fault: that error goes on up."""
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         raise error
     if type(error) is RuntimeError:  # of the archive; all that torchvision says is "File not found or corrupted."
-        return "the archive came cut off or altered: its md5 checksum is wrong"
+        return "the archive arrived incomplete or altered: its md5 checksum is wrong"
     return str(error) if isinstance(error, UserError) else one_line(error)
 
 

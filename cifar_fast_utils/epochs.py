@@ -22,10 +22,10 @@ def epochs_of(
 ) -> Batches:
     """Shrink, normalise and pad once; each call of what is returned gives one epoch of augmented batches.
 
-    Images: uint8 (n, 32, 32, 3); labels: (n,), or any other numbers of the images. A batch: images (b, 3, side, side)
-    and their labels (b,). Given the numbers of some images, (m,), it is a pass over these alone; the host's DataLoader
-    passes over all. If the images make no batch, the device's raises `UserError` when asked for the first; the host's
-    ends. The host's raises it here where torchvision does not import.
+    Images: uint8 (n, 32, 32, 3); labels: (n,), or any other number for each image. A batch: images (b, 3, side, side)
+    and their labels (b,). A call with the numbers of some images, (m,), passes over these alone; on the host, every
+    call passes over all. If the images are too few for a batch, a pass on the device raises `UserError` when asked for
+    the first batch; one on the host is empty. For the host, `UserError` is raised here if torchvision does not import.
     """
     if recipe.augment_on == "host":
         generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""The one exception a user may see: bad input, said in one line; and how full memory says so."""
+"""The one exception a user may see: bad input, said in one line; and how to recognise full memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 
 class UserError(Exception):
-    """Something the user can mend. Its text is one line; the shell prints it and exits with code 2."""
+    """Something the user can fix. Its text is one line; the shell prints it and exits with code 2."""
 
 
 def in_a_line(error: ValidationError) -> str:
@@ -29,7 +29,7 @@ def out_of_memory(error: BaseException) -> str | None:
     gpus = (
         "CUDA error: out of memory", "HIP error: out of memory",
         "_STATUS_ALLOC_FAILED", "DEVICE_ALLOCATION_FAILED",  # cuBLAS and cuDNN 8; cuDNN 9
-        "unable to find an engine",  # cuDNN's, where no way to convolve gets its memory (`gpu_fault` has seen one do)
+        "unable to find an engine",  # cuDNN's, where no way to convolve gets its memory (`gpu_fault` has seen one work)
     )  # fmt: skip
     if isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in gpus):
         return "the GPU"

@@ -45,8 +45,8 @@ def answers(
     """The logits (n, 10) of normalised images (n, 3, side, side), and those with TTA (None unless asked for).
 
     TTA averages the logits of an image and of its mirror. Source: "Bag of Tricks", test-time augmentation. With a
-    `shift`, in pixels, that pair counts half, and the pairs moved by so much either way a quarter each (airbench).
-    The same images at another side, `smaller`, make one more pair, which counts a fifth of all: ours.
+    `shift`, in pixels, that pair counts half, and the pairs moved by as much either way a quarter each (airbench).
+    The same images at another side, `smaller`, make one more pair, which counts a fifth of the whole (our own).
     """
 
     def pair(views: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ class Rung:
     def seconds(self, clock: str) -> float:
         """The median of a clock, over the timed runs with that many threads; nan if there are none.
 
-        A run of another recipe, that trains the same and is tested with TTA too, has this one's training time alone.
+        Of a run of another recipe that trains the same network and is tested with TTA too, only `train` counts.
         """
         seconds = [
             record["seconds"][clock]
@@ -85,7 +85,7 @@ class Rung:
 
 
 def settings(records: Sequence[Record]) -> Iterator[tuple[Setting, list[Record], list[Record]]]:
-    """Each setting with its records, and with all those made on its kind of device; not a search's, that are none."""
+    """Each setting with its records, and all those made on its kind of device; no searches: they are no evidence."""
     for setting, theirs in by_setting(records).items():
         if not is_search(setting.dataset):
             yield setting, theirs, of_device(records, setting.device)
@@ -97,7 +97,7 @@ def of_device(records: Iterable[Record], device: str) -> list[Record]:
 
 
 def how_many(rungs: Iterable[Rung]) -> str:
-    """How many runs they have together, and their day, or the first and the last."""
+    """How many runs they have together, and on which day, or from which day to which."""
     records = {id(record): record for rung in rungs for record in rung.records}.values()
     days = sorted(record["started"][:10] for record in records)
     when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
@@ -108,8 +108,8 @@ def rung(recipe: Recipe, records: Sequence[Record], neighbours: Sequence[Record]
     """The runs of a recipe among the records of one setting; None if there are none.
 
     The earliest record of each seed counts: a run repeated with the same seed is no new evidence. A recipe without TTA
-    also has the runs that train the same network, whatever their TTA: they test it without as well. `neighbours` are
-    all the records of that kind of device, of other settings too, which may have disturbed them; else `records` are.
+    also has the runs that train the same network, whatever their TTA: they test it without as well. `neighbours`: all
+    the records of that kind of device, of other settings too, whose runs may have disturbed these (default: `records`).
     """
     found: dict[int, Record] = {}
     trained = untested(recipe).digest
@@ -125,7 +125,7 @@ _TRAINED: dict[str, str] = {}
 
 
 def _trained(record: Record) -> str:
-    """The digest of its recipe without TTA; reckoned once for each recipe."""
+    """The digest of its recipe without TTA; computed once for each recipe."""
     digest = record["recipe"]["digest"]
     if digest not in _TRAINED:
         _TRAINED[digest] = untested(from_dict(record["recipe"])).digest
@@ -133,7 +133,7 @@ def _trained(record: Record) -> str:
 
 
 def crowded(record: Record, runs: set[tuple[float, float, int, Key]]) -> bool:
-    """Whether the run's device had less for it than it asked for, because others went on beside it.
+    """Whether the run got less of its device than it asked for, because others ran beside it.
 
     `runs`: each one's `identity`. A GPU has room for one run; a CPU, whose name says so, for as many threads as it has
     cores. Runs that overlap by less than a second do not count: a record gives its start in whole seconds.
@@ -163,7 +163,7 @@ def _timestamp(started: str) -> float:
 
 
 def rungs(records: Sequence[Record], neighbours: Sequence[Record] | None = None) -> list[Rung]:
-    """Every recipe that the records of one setting hold, with its runs, in the order and by the name of the first.
+    """Every recipe that the records of one setting hold, with its runs; order and name are those of its first record.
 
     `neighbours` as in `rung`.
     """

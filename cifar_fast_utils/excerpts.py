@@ -18,9 +18,9 @@ def excerpts(
     """The tables of the folder's plans that compare these rungs, with verdicts, as Markdown.
 
     Each is a plan's table in one setting, cut to these rungs and what they are compared with. `plan="lengths"` asks for
-    the tables of that plan alone, `plan="ladder*"` of all so called; without rungs, whole. Where a setting with more
-    runs has been shown, one with single runs is only named: they tell no difference. Where there is nothing, that is
-    said.
+    the tables of that plan alone, `plan="ladder*"` for those of all plans so called; without rungs they are whole. Once
+    a setting with more runs has been shown, one with single runs is only named, as they show no difference. Where there
+    is nothing to show, a line says so.
     """
     shown, apart, bases = False, False, {name.split("@")[0] for name in rungs}
     for path in sorted(folder.glob(f"{plan or '*'}.toml")):

@@ -36,7 +36,7 @@ SET_ASIDE = 5_000
 def validation(dataset: Dataset) -> Dataset:
     """For choosing between recipes: the last `SET_ASIDE` training images to test on, the others to train on.
 
-    The test images stay unseen. It is named `NAME-validation`. Raises `UserError` where there are too few images.
+    The test images stay unseen; the name is `NAME-validation`. Raises `UserError` where there are too few images.
     """
     n = SET_ASIDE
     if len(dataset.train_labels) <= n:
@@ -79,7 +79,7 @@ class Job:
                 progress=False,
                 on_epoch=on_epoch,
             )
-        except Stopped:  # of half a run nothing is kept
+        except Stopped:  # nothing is kept of half a run
             raise KeyboardInterrupt from None
         except (MemoryError, OSError, RuntimeError) as error:  # the plan's other runs go on
             where = out_of_memory(error)
@@ -87,9 +87,9 @@ class Job:
         return to_record(run, commit)
 
     def warm_up(self, recipe: Recipe) -> None:
-        """A step or a few and a test of one batch, thrown away: so all is imported, and kernels are chosen."""
+        """A step or a few and a test of one batch, thrown away, so that all is imported and kernels are chosen."""
         short = replace(self, scale=replace(self.scale, epochs=None, test_images=BATCH))
-        with contextlib.suppress(UserError):  # the run itself will say it
+        with contextlib.suppress(UserError):  # the run itself will report it
             short(replace(with_epochs(recipe, recipe.epochs / 1000), name="warm-up"), 0)
 
     def setting(self) -> Setting:
@@ -153,7 +153,7 @@ def check_gpu(plan: Plan, device: str) -> None:
 def to_do(plan: Plan, dataset: Dataset, records: list[Record], setting: Setting) -> Work:
     """The plan's runs, as they are trained at its scale, that no record of this setting holds yet.
 
-    Raises `UserError` if the dataset is not the plan's, or the plan is for a GPU and the setting is none.
+    Raises `UserError` if the dataset is not the plan's, or the plan is for a GPU and the setting has none.
     """
     check_gpu(plan, setting.device)
     if dataset.name != plan.dataset:
@@ -163,12 +163,11 @@ def to_do(plan: Plan, dataset: Dataset, records: list[Record], setting: Setting)
 
 
 def carry_out(plan: Plan, ledger: Path, dataset: Dataset, engine: Engine, progress: bool = True) -> int:
-    """Make the plan's missing runs and append each to the ledger as it ends; how many were added.
+    """Make the plan's missing runs and append each to the ledger as it ends; return how many were added.
 
     What any file of the ledger's folder holds of this setting is not run again, and not added if another process has
-    added it to this ledger meanwhile. Ctrl-C loses the run in progress. A run that fails keeps none of the others from
-    being made: `UserError` is raised at the end. It is raised at once as by `to_do`, and if the ledger cannot be
-    written.
+    added it to this ledger meanwhile. Ctrl-C loses the run in progress. A run that fails does not stop the others:
+    `UserError` is raised at the end. It is raised at once where `to_do` raises it, and if the ledger cannot be written.
     """
     check_appendable(ledger)
     records, setting = readable(ledger.parent), engine.setting()
@@ -197,7 +196,7 @@ def carry_out(plan: Plan, ledger: Path, dataset: Dataset, engine: Engine, progre
                     failed.append(f"{which}: the folder holds it already, {where}")
                 if on != setting:  # by a node of a cluster whose nodes are not alike
                     bar.write(f"made elsewhere than planned, {where}", file=sys.stderr)
-            bar.set_description(f"{done}/{len(planned)} runs")  # no trouble with the bar is to cost a run
+            bar.set_description(f"{done}/{len(planned)} runs")  # trouble with the bar must not cost a run
     if failed:
         raise UserError(f"{len(failed)} of {len(work)} runs failed; the first was {failed[0]}")
     return made

@@ -49,7 +49,7 @@ FROM_AN_EPOCH = ("sides", "hardest", "frozen", "resting")
 
 
 def later(default: Any) -> Any:
-    """A field that came after runs had been recorded: it counts in a recipe's digest only where it is not this."""
+    """A field added after runs had been recorded: it counts in a recipe's digest only where it differs from this."""
     return field(default=default, metadata={"later": True})
 
 
@@ -69,7 +69,7 @@ class Recipe:
     """Nesterov's."""
     weight_decay: FromZero = 5e-4
     bias_factor: FromOne = 1
-    """The norm biases' rate is this times the others', their weight decay the same factor smaller."""
+    """The norm biases' rate is this many times the others', and their weight decay smaller by the same factor."""
     pad: Count = 4
     """Pixels of reflected border that the random crop may show; 0: no crop."""
     flip: Literal["random", "none", "alternate"] = "random"
@@ -108,33 +108,33 @@ class Recipe:
     whiten_stride: FromOne = later(1)
     """2: the lean network whitens patches that do not overlap, for half as many places in height and in width."""
     whiten_bias_epochs: FromZero = later(0.0)
-    """For how many epochs the bias of the lean network's whitening is trained: each pass that begins before that is
-    over does so to its end. Afterwards it is fixed as well."""
+    """For how many epochs the bias of the lean network's whitening is trained; a pass that begins before they are over
+    trains it throughout. Afterwards it is fixed as well."""
     norm_momentum: Share = later(0.1)
     """How far the running statistics move towards the batch's at each step."""
     norm_eps: Positive = later(1e-5)
     lookahead_every: Count = later(0)
     """Pull the network back to a slow copy of itself every so many steps (see `Lookahead`); 0: do not."""
     muon_factor: FromZero = later(0.0)
-    """The filters take orthogonalised steps (see `WithMuon`), at this times the others' rate; 0: they take SGD's."""
+    """The filters take orthogonalised steps (`WithMuon`), at this many times the others' rate; 0: they take SGD's."""
     muon_momentum: Share = later(0.6)
     """Nesterov's, of the orthogonalised steps."""
     jitter: Share = later(0.0)
-    """Each image's brightness is moved by up to this, in standard deviations, and its contrast scaled by up to it."""
+    """Each image's brightness moves by up to this, in standard deviations, and its contrast scales by 1 ± as much."""
     tta_shift: Count = later(0)
-    """With TTA, also test on the image and its mirror shifted by so many pixels either way along the diagonal."""
+    """With TTA, also test on the image and its mirror shifted by this many pixels either way along the diagonal."""
     tta_side: Count = later(0)
-    """With TTA, also test on the image and its mirror at so many pixels a side; 0: do not."""
+    """With TTA, also test on the image and its mirror at this many pixels a side; 0: do not."""
     sides: FromAnEpoch[Side] = later(((0.0, 32),))
-    """Pairs of (epoch, side): from then on the network is trained on images of so many pixels a side."""
+    """Pairs of (epoch, side): from then on the network is trained on images of this many pixels a side."""
     hardest: FromAnEpoch[Annotated[float, Field(gt=0, le=1)]] = later(((0.0, 1.0),))
     """Pairs of (epoch, share): from then on a pass takes this share of the images, the hardest (see `LastSeen`)."""
     self_distillation: Share = later(0.0)
     """How much of an image's target, in the end, is what the network said when it last saw it (see `LastSeen`)."""
     frozen: FromAnEpoch[Blocks] = later(((0.0, 0),))
-    """Pairs of (epoch, blocks): from then on the first so many blocks of the lean network are no longer trained."""
+    """Pairs of (epoch, blocks): from then on this many of the lean network's first blocks are no longer trained."""
     resting: FromAnEpoch[Blocks] = later(((0.0, 0),))
-    """Pairs of (epoch, blocks): from then on the first so many blocks are trained at every other step alone."""
+    """Pairs of (epoch, blocks): from then on this many of the first blocks are trained only at every other step."""
     test_side: Side = later(32)
     """The side of the images it is tested on."""
 
@@ -178,14 +178,14 @@ class Recipe:
             ),
             (self.tta_side not in (0, *range(16, 33)), f"tta_side is 0, or 16 to 32, not {self.tta_side}"),
             *((host and done, f"{what} on the device only") for what, done in on_the_device.items()),
-            (frozen != sorted(frozen), f"never fewer blocks are frozen than before: {frozen}"),
+            (frozen != sorted(frozen), f"the number of frozen blocks cannot fall: {frozen}"),
             (lean and not self.whiten, "the lean network begins with the whitening"),
             (
                 lean and (min_side - 2) // self.whiten_stride < 7,
                 f"a whitening stride of {self.whiten_stride} leaves too little of {min_side} pixels for three blocks",
             ),
             (not lean and {*sides, *tested} != {32}, "the ResNet-9 takes images of 32 pixels a side"),
-            (not lean and any((*frozen, *resting)), "blocks are frozen and rest in the lean network only"),
+            (not lean and any((*frozen, *resting)), "only the lean network's blocks can be frozen or rest"),
             (
                 not lean and (self.widths, self.whiten_stride, self.whiten_bias_epochs) != ((1, 4, 4), 1, 0),
                 "widths, whiten_stride and whiten_bias_epochs are the lean network's: the ResNet-9 has none of them",
@@ -196,12 +196,12 @@ class Recipe:
 
     @property
     def looks_back(self) -> bool:
-        """Whether a training keeps account of what the network said when it last saw each image."""
+        """Whether a training keeps track of what the network said when it last saw each image."""
         return self.self_distillation > 0 or any(share < 1 for _, share in self.hardest)
 
     @functools.cached_property
     def digest(self) -> str:
-        """Twelve hex digits that change with any field but the name; a later one counts only off its default."""
+        """Twelve hex digits that change with any field but the name; a later one counts only if not at its default."""
         content = {
             field.name: getattr(self, field.name)
             for field in fields(self)
@@ -215,7 +215,7 @@ class Recipe:
 
 
 def from_dict(content: Mapping[str, Any]) -> Recipe:
-    """What `Recipe.to_dict` wrote, perhaps through JSON. `UserError` on fields unknown or missing, but `later`."""
+    """What `Recipe.to_dict` wrote, perhaps through JSON. `UserError` on unknown fields and missing ones not `later`."""
     content = {key: value for key, value in content.items() if key != "digest"}
     if lacks := [one.name for one in fields(Recipe) if one.name not in content and not one.metadata.get("later")]:
         raise UserError(f"not a recipe: it lacks {', '.join(lacks)}")

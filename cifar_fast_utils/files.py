@@ -18,7 +18,7 @@ def whole(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path` that takes its place when the block ends well, and is removed if not.
 
     The temporary name ends as the real one does, for libraries that go by it. Raises `UserError`, in one line, where
-    the disk is full, the folder is missing or may not be written to. Of a link the target is replaced.
+    the disk is full, the folder is missing or may not be written to. If `path` is a link, its target is replaced.
     """
     temporary: Path | None = None
     try:
@@ -52,9 +52,9 @@ def check_writable(path: Path) -> None:
 
 
 def stamp(folder: Path, files: Sequence[Path]) -> str:
-    """16 hex digits, which are others once a file has another name, size or time.
+    """16 hex digits that change once a file has another name, size or time.
 
-    Raises `UserError` where one cannot be looked at, for it is a link into nowhere perhaps.
+    Raises `UserError` where a file cannot be looked at, perhaps because it is a link that leads nowhere.
     """
     try:
         stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
@@ -64,10 +64,10 @@ def stamp(folder: Path, files: Sequence[Path]) -> str:
 
 
 def _target(path: Path) -> Path:
-    """What is to be written, behind any links. Raises `UserError` where that is no ordinary file."""
+    """What is to be written, with links followed. Raises `UserError` where that is not an ordinary file."""
     # A device that was replaced, /dev/null say, would be gone; so would /dev/stdout, which may lead to a file.
     if (path.exists() and not path.is_file()) or os.path.dirname(os.path.abspath(path)) in ("/dev", "/dev/fd"):
-        raise UserError(f"cannot write {path}: it is {'a folder' if path.is_dir() else 'no ordinary file'}")
+        raise UserError(f"cannot write {path}: it is {'a folder' if path.is_dir() else 'not an ordinary file'}")
     return Path(os.path.realpath(path))
 
 

@@ -86,7 +86,7 @@ def _text(node: Node, network: nn.Module) -> str:
     if isinstance(module, GhostBatchNorm):
         return "norm" if module.groups == 1 else f"norm, {module.groups} groups"
     name = "input" if node.op == "placeholder" else getattr(node.target, "__name__", "")
-    if node.target is F.max_pool2d:  # whose own name is another
+    if node.target is F.max_pool2d:  # whose own name is different
         return f"max-pool {node.args[1]}"
     if name == "mul":
         return f"× {Fraction(str(node.args[1])).limit_denominator(1000)}"
@@ -112,7 +112,7 @@ def _sources(node: Node, boxes: Container[Node]) -> list[Node]:
 
 
 def _route(start: tuple[float, float], end: tuple[float, float]) -> list[tuple[float, float]]:
-    """Corners of an arrow: straight down, by the left past the boxes between, or by the right to the next column."""
+    """Corners of an arrow: straight down, on the left past the boxes between, or on the right to the next column."""
     (x0, y0), (x1, y1) = start, end
     if x0 == x1 and y0 - y1 == 1:
         return [(x0, y0 - HEIGHT / 2), (x1, y1 + HEIGHT / 2)]

@@ -23,7 +23,7 @@ from .sources import no_torchvision
 CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 """Those that this process may use."""
 WORKERS = min(8 if sys.platform == "linux" else 4, CORES)
-"""More than eight a GPU has no use for. Elsewhere each is a Python of its own, with all that it imports."""
+"""A GPU has no use for more than eight. Outside Linux each is a Python of its own, with all that it imports."""
 
 
 class _Images(Dataset[tuple[Tensor, Tensor]]):

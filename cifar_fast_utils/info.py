@@ -21,7 +21,7 @@ PACKAGES = ("torch", "torchvision", "numpy", "matplotlib", "pyarrow", "safetenso
 
 
 def told(ask: Callable[[], str]) -> str:
-    """The answer, or why there is none: the rest is wanted all the more then."""
+    """The answer, or why there is none: then the rest is wanted all the more."""
     try:
         return ask()
     except PackageNotFoundError:
@@ -33,7 +33,7 @@ def told(ask: Callable[[], str]) -> str:
 def describe() -> list[tuple[str, str]]:
     """Device, cores, instruction sets, what `auto` takes, versions and datasets: (label, text), a line each.
 
-    Where one cannot be told, why.
+    Where one cannot be found out, the text says why.
     """
     return [
         ("device", told(lambda: f"{choose_device().type}: {device_name(choose_device())}")),

@@ -35,7 +35,7 @@ class LastSeen:
         self.answers[index] = logits.float().softmax(1)
 
     def hardest(self, recipe: Recipe, epoch: float) -> Tensor | None:
-        """The numbers of the images of a pass that begins at an epoch, at least a batch of them; None: all."""
+        """The numbers of the images that a pass beginning at an epoch takes, at least a batch of them; None: all."""
         share = at(recipe.hardest, epoch)
         if share == 1:
             return None
@@ -43,7 +43,7 @@ class LastSeen:
         return self.losses.topk(min(n, max(recipe.batch_size, round(share * n)))).indices
 
     def target(self, recipe: Recipe, epoch: float, index: Tensor, labels: Tensor) -> Tensor:
-        """What a batch is to answer: its labels (b,) or, (b, 10), more and more of what it said last time with them."""
+        """The target of a batch: its labels (b,), or these mixed with more and more of the last answers (b, 10)."""
         if not recipe.self_distillation:
             return labels
         share = recipe.self_distillation * epoch / recipe.epochs

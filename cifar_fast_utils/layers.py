@@ -87,7 +87,7 @@ class GhostBatchNorm(nn.Module):
             raise UserError(f"a batch of {len(x)} cannot be split into {self.groups} equal ghost groups")
         means, variances = self.running_mean.new_zeros(2, self.groups, len(self.weight))
         # With a momentum of 1 PyTorch's own kernel leaves each group's statistics in `means` and `variances`.
-        at_once = x.is_cuda and self.groups * x.shape[1] < 2**16  # cuDNN may take no more channels
+        at_once = x.is_cuda and self.groups * x.shape[1] < 2**16  # cuDNN may not take more channels
         out = self._at_once(x, means, variances) if at_once else self._in_turn(x, means, variances)
         self.running_mean.lerp_(means.mean(0), self.momentum)
         self.running_var.lerp_(variances.mean(0), self.momentum)

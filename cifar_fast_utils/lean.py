@@ -68,7 +68,7 @@ class LeanNet(nn.Module):
         self.whiten.bias.requires_grad_(on)
 
     def freeze(self, blocks: int) -> None:
-        """From here on, let no gradient into the first so many blocks and the whitening: none is computed."""
+        """From here on, let no gradient into this many first blocks or the whitening: none is computed."""
         self.frozen = blocks
 
     def forward(self, x: Tensor) -> Tensor:

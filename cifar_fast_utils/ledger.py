@@ -37,7 +37,7 @@ def setting_of(record: Record) -> Setting:
 
 
 Key = tuple[str, int, str]
-"""What no two runs of a setting have in common, but a run that stands in two files has."""
+"""Different for any two runs of a setting, but the same for one run that is in two files."""
 
 
 def key_of(record: Record) -> Key:
@@ -47,7 +47,7 @@ def key_of(record: Record) -> Key:
 
 @dataclass(frozen=True)
 class Damaged:
-    """A line that is no record: where it stands and what is wrong with it."""
+    """A line that is not a record: where it is and what is wrong with it."""
 
     path: Path
     line: int
@@ -61,7 +61,7 @@ def append(path: Path, record: Record) -> None:
     """Add a record; when this returns, it is on the disk.
 
     Other processes wait for their turn. What a killed process has left of its line stays, as a damaged line of its own.
-    Raises `UserError` if the record is none, or the file cannot be written: then it is as it was before.
+    Raises `UserError` if the record is not valid, or the file cannot be written: the file is then as it was.
     """
     line = json.dumps(record).encode() + b"\n"
     validate(json.loads(line))
@@ -118,7 +118,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def read(paths: Iterable[Path]) -> tuple[list[Record], list[Damaged]]:
-    """The records in these files, and the lines that are none. Raises `UserError` where a file cannot be read."""
+    """The records in these files, and the lines that are no records. Raises `UserError` where a file cannot be read."""
     records: list[Record] = []
     damaged: list[Damaged] = []
     for path in paths:
@@ -142,8 +142,8 @@ def read(paths: Iterable[Path]) -> tuple[list[Record], list[Damaged]]:
 def own_runs(plan: Path) -> dict[Setting, set[Key]]:
     """The runs that were made for a plan, by their settings, going by the names of the ledgers beside it.
 
-    `NAME.jsonl` and `NAME_ANYTHING.jsonl` are those of `NAME.toml`, where several fit, of the longest. A folder's only
-    plan has all its ledgers. Raises `UserError` where a file cannot be read.
+    `NAME.jsonl` and `NAME_ANYTHING.jsonl` belong to `NAME.toml`; where several plans fit, to the one with the longest
+    name. A folder's only plan has all its ledgers. Raises `UserError` where a file cannot be read.
     """
     plans = [path.stem for path in plan.parent.glob("*.toml")]
 
@@ -159,7 +159,7 @@ def own_runs(plan: Path) -> dict[Setting, set[Key]]:
 
 
 def readable(folder: Path) -> list[Record]:
-    """The records of all ledgers in a folder; lines that are none are named on stderr, and left out."""
+    """The records of all ledgers in a folder; lines that are not records are named on stderr and left out."""
     records, damaged = read_folder(folder)
     for line in damaged:
         print(f"skipped {line}", file=sys.stderr)

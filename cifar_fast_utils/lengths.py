@@ -25,7 +25,7 @@ def lengths(
     """Time to the target accuracy (fraction of 1), interpolated between the lengths that the records of a setting hold.
 
     A row for each recipe recorded at two or more lengths, with how many runs of each. Nothing is extrapolated. Also the
-    rungs that the table is made of; none and an empty text where there are no two lengths of anything. `neighbours` as
+    rungs that the table is made of; none and an empty text where no recipe has two lengths. `neighbours` as
     in `evidence.rung`.
     """
     families: dict[tuple[str, str], dict[float, Rung]] = {}

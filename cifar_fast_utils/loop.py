@@ -1,4 +1,4 @@
-"""The training loop: what a network under way is made of, and its steps, pass by pass.
+"""The training loop: what a network in training is made of, and its steps, pass by pass.
 
 Notebook A1 has it on one page.
 """
@@ -27,13 +27,13 @@ from .step import replay_of, training_step
 
 
 def advice(precision: str) -> str:
-    """What to try where a training has left the numbers."""
+    """What to try where a training's losses or answers are no longer finite."""
     more_digits = "--precision float32 (in a notebook CIFAR_FAST_PRECISION=float32), " * (precision != "float32")
     return f"try {more_digits}a larger batch or a recipe with a lower peak rate"
 
 
 class Training:
-    """A network under way: all that its steps read and change. Raises `UserError` for less than a batch of images."""
+    """A network in training: all that its steps read and change. Raises `UserError` for less than a batch of images."""
 
     def __init__(
         self, recipe: Recipe, data: Dataset, width: int, precision: str, seed: int, device: torch.device
@@ -50,7 +50,7 @@ class Training:
         self.network = build_network(recipe, width, precision, whitening_layer(recipe, images)).to(device)
         numbers = torch.arange(n, device=device)
         self.epochs_at = functools.cache(lambda side: epochs_of(recipe, images, numbers, seed, dtype, side))
-        # The summed loss, for float16 alone: times the batch, so that the small gradients are not rounded to zero.
+        # For float16 alone the loss is summed, not averaged, so that the small gradients are not rounded to zero.
         self.loss_scale = float(recipe.batch_size) if precision == "float16" else 1.0
         self.optimiser = build_optimiser(self.network, recipe, self.loss_scale, dtype)
         self.replay = replay_of(self.network, self.optimiser, recipe, self.loss_scale)
@@ -74,7 +74,7 @@ class Training:
     def one_pass(self, bar: tqdm[NoReturn]) -> None:
         """Train on all images once, or on the hardest of them, or until the schedule changes or the training ends.
 
-        Raises `UserError` if a loss is found on the way that is no number.
+        Raises `UserError` if it finds on the way a loss that is not a number.
         """
         recipe, epoch = self.recipe, self.step / self.steps_per_epoch
         if isinstance(self.network, LeanNet):

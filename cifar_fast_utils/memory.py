@@ -14,7 +14,7 @@ HEAP = 8 * 2**30
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what a step frees instead of giving it back to the system, and in large pages where Linux may.
+    """Let glibc keep what a step frees instead of giving it back to the system, in large pages where Linux allows it.
 
     Every step on a CPU takes and frees the same large blocks; by default each is mapped and zeroed anew, which takes a
     good part of the step's time. And a step goes through gigabytes: in pages of 4 KiB the processor has to look up
@@ -30,7 +30,7 @@ def keep_freed_memory() -> None:
 
 @functools.cache
 def _ask_for_large_pages() -> None:
-    """Make the heap longer by one block, of which the system is told that it may use large pages, and free it."""
+    """Lengthen the heap by one block, tell the system that it may use large pages for it, and free it."""
     libc = ctypes.CDLL(None)
     libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
     libc.free.argtypes = [ctypes.c_void_p]

@@ -37,7 +37,7 @@ airbench94 = Recipe(
     lookahead_every=5,
     tta_shift=1,
 )
-# Orthogonalised steps do not shrink with the gradient: so the rate falls to zero. No warm-up, and fewer epochs.
+# Orthogonalised steps do not shrink with the gradient, so the rate falls to zero. No warm-up, and fewer epochs.
 muon = replace(
     airbench94,
     name="muon",
@@ -46,7 +46,8 @@ muon = replace(
     lookahead_every=0,
     muon_factor=0.16,
 )
-# Ours, for two CPU cores and the small scale, chosen in book/tried.md: what they learn most by in one minute, in three.
+# Ours, for two CPU cores and the small scale, chosen in book/tried.md: the recipes by which they learn most in one
+# minute and in three.
 small_fast_60 = replace(
     muon,
     name="small_fast_60",
@@ -99,7 +100,7 @@ small_fast_180_ahead = replace(
     **_calmer,
 )
 # For a processor without bfloat16, many a laptop's, which takes 2.6 to 2.8 times as long: one minute, and three.
-# Written out, where `with_epochs` would round otherwise: their runs are found by a digest of these very numbers.
+# Written out, where `with_epochs` would round differently: their runs are found by a digest of these very numbers.
 small_fast_60_float32 = replace(
     small_fast_60_ahead,
     name="small_fast_60_float32",

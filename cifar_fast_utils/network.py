@@ -97,7 +97,7 @@ def whitening_layer(recipe: Recipe, images: Tensor) -> Tensor | None:
 def build_network(recipe: Recipe, width: int, precision: str, filters: Tensor | None = None) -> Network:
     """A fresh network in channels-last layout, initialised from PyTorch's global generator.
 
-    Weights are float32, but for a float16 run without `master_weights`, which holds all but the norms in float16.
+    Weights are float32, except in a float16 run without `master_weights`, which holds all but the norms in float16.
     """
     network = new_network(recipe, width, filters).to(memory_format=torch.channels_last)
     if precision == "float16" and not recipe.master_weights:

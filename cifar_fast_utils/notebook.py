@@ -56,9 +56,9 @@ AFTER_A_RESET = (
     "Where a later cell finds a name not defined, the runtime was reset, or a cell before it\n"
     "was stopped: run all cells again, from here on."
 )
-LESS = f"shut down what else runs here, other notebooks too, or set {SCALE_VARIABLE}=small or {DEVICE_VARIABLE}=cpu"
+LESS = f"shut down what else is running, other notebooks too, or set {SCALE_VARIABLE}=small or {DEVICE_VARIABLE}=cpu"
 TOO_LONG = 10
-"""Minutes that nobody should start without having been told."""
+"""Nobody should start a training of more minutes without being told."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class Lesson:
     def race(self, *names: str, seed: int = 0, article: bool = False) -> dict[str, Run]:
         """Train these recipes one after the other, with a bar each, and show what came of it.
 
-        `article=True` asks for the article's lengths. What takes long here says so first, and what would be shorter.
-        Raises what `train` does; of a race that is broken off, what was done is shown.
+        `article=True` asks for the article's lengths. Where it will take long, it says so first, and what would be
+        shorter. Raises what `train` does; if it is broken off, what was done so far is shown.
         """
         recipes = {name: self.recipe(name, article) for name in names}
         expected = self.minutes(list(recipes.values()))
@@ -116,7 +116,7 @@ class Lesson:
 
 @lru_cache(maxsize=1)  # of one lesson: each holds its images
 def _warm_up(lesson: Lesson, recipe: Recipe) -> None:
-    """So that the first run's clock is not a start-up's; a race that begins with the same recipe needs no other."""
+    """So that the first run's clock leaves out the start-up; a race that begins with the same recipe needs no other."""
     with tqdm(total=1, desc="a warm-up, thrown away", leave=False):
         Job(lesson.dataset, lesson.scale, lesson.device.type, lesson.precision).warm_up(recipe)
 
@@ -127,7 +127,7 @@ def start(*names: str, scale: str | None = None) -> Lesson:
     `names` are the recipes that the notebook trains.
     """
     keep_freed_memory()
-    with tqdm(total=3, desc="device, images, a few steps for their speed", leave=False) as bar:
+    with tqdm(total=3, desc="device, images, a few steps to see how fast", leave=False) as bar:
         device = choose_device()
         chosen = choose_scale(scale or os.environ.get(SCALE_VARIABLE) or "auto", device)
         precision = choose_precision("auto", device)

@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from .recipe import Recipe
 
 LARGE = 100_000
-"""How many numbers a wide matrix has, on a CPU, for which several iterations at a time pay: below, calls cost most."""
+"""How many numbers make several iterations at a time pay, in a wide matrix on a CPU: below, calls cost most."""
 
 
 def rate_at(recipe: Recipe, epoch: float) -> float:
@@ -29,15 +29,15 @@ def build_optimiser(
 ) -> torch.optim.SGD | WithMuon:
     """Nesterov SGD in two groups: the weights, and the norms' biases, whose rate and decay the recipe scales.
 
-    What is frozen early makes groups of its own. Where the recipe says so, Muon takes the convolutions' filters; it
-    iterates in `dtype`, that of the images, if it is bfloat16, and else in float32.
-    The gradients it will see are those of `loss_scale` times the mean loss. Dividing the rate by that (`set_rate`) and
+    What is frozen early has groups of its own. Where the recipe says so, Muon takes the convolutions' filters; it
+    iterates in `dtype`, that of the images, if that is bfloat16, and else in float32.
+    The gradients that come in are those of `loss_scale` times the mean loss. Dividing the rate by that (`set_rate`) and
     multiplying the decay leaves the update as it was.
     Source: "Bag of Tricks", frozen norm scales, for the biases.
     """
     named = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
     filters = {name: parameter for name, parameter in named if recipe.muon_factor and parameter.ndim == 4}
-    # share: of the rate; end: the epoch from which on it is frozen; fall: what `settle` multiplies the rate by.
+    # share: of the rate; end: the epoch at which it is frozen; fall: what `settle` multiplies the rate by.
     groups: list[dict[str, Any]] = [
         {
             "params": [
@@ -67,7 +67,7 @@ def build_optimiser(
 
 
 def frozen_at(recipe: Recipe, name: str) -> float:
-    """The epoch from which on a parameter of the network is frozen; the recipe's last, unless its block is."""
+    """The epoch at which a parameter of the network is frozen: the recipe's last, unless its block is frozen sooner."""
     first, _, rest = name.partition(".")
     if first != "blocks":
         return recipe.epochs
@@ -78,7 +78,7 @@ def frozen_at(recipe: Recipe, name: str) -> float:
 def as_matrix(filters: Tensor) -> Tensor:
     """A convolution's filters (c_out, c_in, k, k) as a matrix (c_out, c_in k²), a filter a row: a view, no copy."""
     if not filters.is_contiguous():
-        filters = filters.permute(0, 2, 3, 1)  # channels-last: in this order they lie in memory
+        filters = filters.permute(0, 2, 3, 1)  # channels-last: their order in memory
     return filters.view(len(filters), -1)
 
 
@@ -100,9 +100,9 @@ def orthogonalise(matrix: Tensor, dtype: torch.dtype) -> Tensor:
 def iterated(x: Tensor, times: int) -> Tensor:
     """A matrix (rows, columns) after so many Newton–Schulz iterations, which multiply it by a polynomial p of G = x xᵀ.
 
-    They make p(G) G p(G) of this Gram matrix G. So where x is wide, it costs less to make several on G alone, and to
-    multiply x by the product of all p(G) once. Three at most: the rounding of G in bfloat16 leaves eigenvalues below
-    zero in place of the smallest, and these grow fastest.
+    They turn this Gram matrix G into p(G) G p(G). So where x is wide, it costs less to do several on G alone, and to
+    multiply x once by the product of all p(G). Three at most: the rounding of G in bfloat16 turns its smallest
+    eigenvalues into negative ones, and these grow fastest.
     Source: Zhang et al., "Gram Newton–Schulz", 2026.
     """
     first, second, third = 3.4445, -4.7750, 2.0315
@@ -129,7 +129,7 @@ class Muon(torch.optim.Optimizer):
     length as a share of what it changes, and decay has no work left to do.
 
     PyTorch's own, since 2.9, takes matrices alone and always iterates in bfloat16, which a processor without
-    instructions for it emulates, so slowly that a whole step can take twice as long and more (`muon_bfloat16_cost` of
+    instructions for it emulates, so slowly that a whole step can take twice as long or more (`muon_bfloat16_cost` of
     `cifar-fast bench`).
     Source: K. Jordan, Muon, 2024, and its use in airbench94_muon.
     """
@@ -141,9 +141,9 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def turn(self) -> None:
-        """Scale the filters, and let the direction of their step take the gradient's place; those without are frozen.
+        """Scale the filters, and put the direction of their step in the gradient's place; those without one are frozen.
 
-        Apart from `move` for its many small products, which a GPU does best without Python in between (see `Replay`).
+        Split from `move` for its many small products, which a GPU does best without Python in between (see `Replay`).
         """
         for weight in self.filters:
             if weight.grad is None:

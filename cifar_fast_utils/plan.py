@@ -24,7 +24,7 @@ else:
 
 Seeds = Annotated[int, Field(ge=1, le=100_000)]
 VALIDATION = "-validation"
-"""What the name of a dataset whose test images are training images set aside ends in (`experiment.validation`)."""
+"""How the name of a dataset ends whose test images are training images set aside (`experiment.validation`)."""
 
 
 def is_search(dataset: str) -> bool:
@@ -52,7 +52,7 @@ class Plan(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     question: str
-    """What the runs are to tell."""
+    """What the runs are to answer."""
     dataset: Name
     """The name the dataset must have, whichever way it is found; with `VALIDATION` added for choosing between tries."""
     scale: Literal["full", "small", "smoke"]
@@ -73,7 +73,7 @@ class Plan(BaseModel):
     target_rung: str | None = None
     """Or a rung whose mean, less `worth`, they are tested to reach."""
     gpu: bool = False
-    """Asked of a GPU alone: a CPU's runs of the same recipes are no answer."""
+    """Asked of a GPU alone: a CPU's runs of the same recipes do not answer it."""
 
     @property
     def search(self) -> bool:
@@ -104,7 +104,7 @@ class Plan(BaseModel):
     def runs(self) -> list[tuple[Recipe, int]]:
         """All (recipe, seed), seed by seed, so that a machine's drift falls on all rungs alike.
 
-        A rung that another of the plan equals but for TTA is not run: the other's runs give its accuracy as well.
+        A rung that is another of the plan without TTA is not run: the other's runs give its accuracy as well.
         """
         count = [(recipe, self.fewer.get(recipe.name, self.seeds)) for recipe in self.recipes()]
         with_tta: dict[str, int] = {}
@@ -132,38 +132,38 @@ def read_plan(path: Path) -> Plan:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except ValidationError as error:
-        raise UserError(f"{path} is no plan: {in_a_line(error)}") from None
+        raise UserError(f"{path} is not a plan: {in_a_line(error)}") from None
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8
-        raise UserError(f"{path} is no plan: {error}") from None
+        raise UserError(f"{path} is not a plan: {error}") from None
     names = plan.names
     if not names:
-        raise UserError(f"{path} is no plan: it names no rungs and no tries")
+        raise UserError(f"{path} is not a plan: it names no rungs and no tries")
     for name, count in Counter(names).items():
         if count > 1:
-            raise UserError(f"{path} is no plan: rung '{name}' stands in it {count} times")
+            raise UserError(f"{path} is not a plan: rung '{name}' is listed {count} times")
     try:
         recipes = plan.recipes()
     except UserError as error:
-        raise UserError(f"{path} is no plan: {error}") from None
+        raise UserError(f"{path} is not a plan: {error}") from None
     for recipe in recipes:
         if not is_name(recipe.name):
-            raise UserError(f"{path} is no plan: a recipe cannot be called {recipe.name!r}")
+            raise UserError(f"{path} is not a plan: a recipe cannot be called {recipe.name!r}")
         if not plan.search and is_another(recipe):
-            raise UserError(f"{path} is no plan: there is another recipe called '{recipe.name}' already")
+            raise UserError(f"{path} is not a plan: there is another recipe called '{recipe.name}' already")
     for name in plan.fewer:
         if name not in names:
-            raise UserError(f"{path} is no plan: `fewer` names '{name}', which is none of its rungs")
+            raise UserError(f"{path} is not a plan: `fewer` names '{name}', which is not one of its rungs")
     if plan.target_rung is not None and (plan.target_rung not in names or plan.target is not None):
-        raise UserError(f"{path} is no plan: `target_rung` is one of its rungs, and instead of `target`")
+        raise UserError(f"{path} is not a plan: `target_rung` must be one of its rungs, and excludes `target`")
     return plan
 
 
 def missing(
     runs: Sequence[tuple[Recipe, int]], records: Sequence[Record], setting: Setting
 ) -> list[tuple[Recipe, int]]:
-    """Those of the runs (recipe, seed) that no record of this setting holds yet; one with TTA holds that without it.
+    """Those of the runs (recipe, seed) that no record of this setting holds yet; one with TTA counts without it too.
 
-    Of runs that are the same but for the recipe's name, the first.
+    Of runs that differ only in the recipe's name, the first.
     """
     here = [(from_dict(record["recipe"]), record["seed"]) for record in records if setting_of(record) == setting]
     held = {(kind.digest, seed) for recipe, seed in here for kind in (recipe, untested(recipe))}

@@ -77,7 +77,7 @@ def seed_histogram(rung: Rung, setting: Setting) -> Figure:
 
 
 def accuracy_against(rungs: Sequence[Rung], cost: Callable[[Rung], float], label: str, setting: Setting) -> Figure:
-    """Mean accuracy of each rung, with its 95% interval, against its cost; by numbers, which the legend explains."""
+    """Mean accuracy of each rung, with its 95% interval, against its cost; the legend explains the numbers."""
     figure = Figure(figsize=(7, 4 + 0.12 * len(rungs)), layout="constrained")
     axes = figure.subplots()
     for number, rung in enumerate(rungs, start=1):
@@ -97,7 +97,7 @@ def accuracy_against(rungs: Sequence[Rung], cost: Callable[[Rung], float], label
 def evidence_figures(records: Sequence[Record]) -> dict[str, Figure]:
     """For each setting: accuracy against seconds and against FLOPs, and a histogram of each rung with 5 seeds or more.
 
-    By a name that is fit for a file. Searches are no evidence: they have none.
+    Each under a name that is fit for a file. Searches are no evidence: they get no figures.
     """
     figures = {}
     for number, (setting, theirs, neighbours) in enumerate(settings(records), start=1):

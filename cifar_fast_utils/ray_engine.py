@@ -28,10 +28,10 @@ def the_ray() -> ModuleType:
 
 
 class OnRay:
-    """An engine over a Ray cluster: that of `RAY_ADDRESS`, else one started on this machine, else one made of it.
+    """An engine over a Ray cluster: that of `RAY_ADDRESS`, else one running on this machine, else one made of it.
 
     Each run gets as many CPUs as the job has threads (1 if it does not say), and a GPU if it trains on one. Every node
-    needs this package. The setting is that of the node that happens to answer: let them be alike. Raises `UserError`
+    needs this package. The setting is that of whichever node answers, so all should be alike. Raises `UserError`
     without Ray or a cluster at that address, and where no node has what a run needs.
     """
 
@@ -54,7 +54,7 @@ class OnRay:
             raise UserError(f"no node of the Ray cluster has {threads} CPUs{' and a GPU' if on_gpu else ''}")
         if on_gpu:  # a node whose GPU has gone must not train on its processor instead
             job = replace(job, device="cuda")
-        # Left to itself, Ray ends a process that has used a GPU after one run, and repeats one without end that memory
+        # Left to itself, Ray ends a process that has used a GPU after one run, and endlessly repeats a run that memory
         # was too small for.
         needs = ray.remote(num_cpus=threads, num_gpus=int(on_gpu), max_calls=0, max_retries=0)
         self.ray, self.job = ray, replace(job, threads=threads)

@@ -23,7 +23,7 @@ def to_record(run: Run, commit: str | None) -> dict[str, Any]:
     Accuracies are fractions of 1 on the test images, `tta_accuracy` null without TTA; `cross_entropy` is that of the
     tested answers, in nats, at the temperature that suits them best; `seconds` holds the clocks `train`, `train_eval`
     and `cold`; `flops` are counted, forward and backward, over all training steps; `epochs` and `recipe` are as
-    trained; `commit` is null where it cannot be told.
+    trained; `commit` is null where it cannot be found out.
     """
     return {
         "recipe": run.recipe.to_dict(),
@@ -49,9 +49,9 @@ def to_record(run: Run, commit: str | None) -> dict[str, Any]:
 
 
 def here(device: torch.device, precision: str) -> dict[str, Any]:
-    """Where a measurement that is no training takes place, and by what: to be asked as it starts.
+    """Where a measurement that is not a training is made, and with what: to be called as it starts.
 
-    The commit is the package's, null where it cannot be told: a changed script outside of it does not show.
+    The commit is the package's, null where it cannot be found out: a changed script outside the package does not show.
     """
     return {
         "device": device_name(device),
@@ -67,8 +67,8 @@ def here(device: torch.device, precision: str) -> dict[str, Any]:
 def current_commit() -> str | None:
     """The git commit of the checkout that the package runs from, `+` appended if the package has changed since.
 
-    Outside a checkout that which pip installed it from, else None. Asked once: what a process has imported does not
-    change with the files.
+    Outside a checkout, the commit that pip installed it from, else None. Asked once: what a process has imported does
+    not change with the files.
     """
 
     def git(*arguments: str) -> str:
@@ -83,7 +83,7 @@ def current_commit() -> str | None:
 
 
 def _installed_commit() -> str | None:
-    """What pip has noted of the package where it came by `git+https`, as in Colab. Source: PEP 610."""
+    """The commit that pip has noted, if the package came by `git+https`, as in Colab. Source: PEP 610."""
     try:
         package = distribution("cifar-fast-utils")
         origin = json.loads(package.read_text("direct_url.json") or "{}")

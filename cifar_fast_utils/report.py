@@ -111,7 +111,7 @@ def signed(found: Difference | None) -> str:
 
 
 def findings(rows: Sequence[Row]) -> str:
-    """What the table has no room for, by kind of verdict: how many runs would tell, where two agree on every seed."""
+    """What the table has no room for, by kind of verdict: how many runs it takes, where two agree on every seed."""
     said: dict[str, list[str]] = {}
     for row in rows:
         if "(" in row.verdict:
@@ -183,7 +183,7 @@ happen to, and is left out of *In short*; it has no seconds, because they may be
 often, and stops at a pleasing result, is wrong more often. Plans of five recipes or more come first."""
 
 BROAD = 5
-"""How many recipes a plan has whose results come before the others'."""
+"""A plan of at least this many recipes has its results before the others'."""
 
 STRAIGHT = """\
 Read off a straight line between the recorded lengths on either side of the target. Accuracy rises ever more slowly, so
@@ -199,7 +199,7 @@ def aside(setting: Setting, records: Sequence[Record]) -> str:
 
 
 def by_numbers(path: Path) -> list[str | int]:
-    """What sorts names that differ in a number by its size."""
+    """A key that sorts names that differ in a number by its size."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.stem)]
 
 

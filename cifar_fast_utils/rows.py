@@ -3,9 +3,9 @@
 Such a processor multiplies tiles: blocks of up to 16 rows of 64 bytes. For the filters' gradient oneDNN, which PyTorch
 calls, fills a row of a tile with 32 bfloat16 numbers of one row of an image (its
 `jit_avx512_core_amx_bwd_weights_kernel_t`). For the output, going by its timing, the rows of a tile are pixels of one
-row of an image. One 7 pixels wide fills a quarter of the first, and less than half of the other; four beside one
-another, a column of zeros between, fill both. The zeros are the border that the convolution pads with anyway, so the
-sums are the same, in another order.
+row of an image. An image 7 pixels wide fills a quarter of the former, and less than half of the latter; four
+side by side, a column of zeros between, fill both. The zeros are the border that the convolution pads with anyway, so
+the sums are the same, in another order.
 
 Notebook 13.
 """
@@ -52,7 +52,7 @@ def in_rows(x: Tensor, number: int) -> Tensor:
 
 
 def apart(rows: Tensor, number: int) -> Tensor:
-    """The way back, (b / number, c, h, number × (w + 1)) → (b, c, h, w), without what stands in the columns between."""
+    """The way back, (b / number, c, h, number × (w + 1)) → (b, c, h, w), without the columns between."""
     images: Tensor = rows.permute(0, 2, 3, 1).unflatten(2, (number, -1))[:, :, :, :-1]
     return images.transpose(1, 2).flatten(0, 1).permute(0, 3, 1, 2)
 
@@ -60,7 +60,7 @@ def apart(rows: Tensor, number: int) -> Tensor:
 class ConvInRows(torch.autograd.Function):
     """`F.conv2d` with 3 × 3 filters, stride 1, a border of 1 and no bias.
 
-    The filters' gradient is computed from rows of images; where they are narrow, so are the output and their own.
+    The filters' gradient is computed from rows of images; where the images are narrow, so are the output and theirs.
     """
 
     @staticmethod

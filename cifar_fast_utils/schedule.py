@@ -13,13 +13,13 @@ What = TypeVar("What", int, float)
 def with_epochs(recipe: Recipe, epochs: float) -> Recipe:
     """The recipe stretched to another length, its schedules with it; named `NAME@EPOCHS`. Raises `UserError` if ≤ 0.
 
-    What begins at an epoch begins at a whole one, the nearest. So a short training may end before its last stage
+    What begins at an epoch is moved to the nearest whole one. So a short training may end before its last stage
     begins: `small_fast_60@2` never comes to the size that it is tested at (notebook 17). And it may choose the hardest
     images from the first step on, when no loss is known yet.
     """
     factor = epochs / recipe.epochs  # first, so that half an epoch comes out exact
-    name = f"{recipe.name}@{repr(float(epochs)).removesuffix('.0')}"  # all digits: `get` makes the same recipe of it
-    stretched = replace(recipe, name=name, epochs=epochs)  # refuses what is no length
+    name = f"{recipe.name}@{repr(float(epochs)).removesuffix('.0')}"  # all digits: `get` makes the same recipe from it
+    stretched = replace(recipe, name=name, epochs=epochs)  # refuses what is not a length
     steps: dict[str, Any] = {name: _stretched(getattr(recipe, name), factor) for name in FROM_AN_EPOCH}
     return replace(
         stretched,

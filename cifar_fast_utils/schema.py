@@ -88,7 +88,7 @@ class Record(_Strict):
         if said != recipe.digest:
             raise ValueError(f"the digest of recipe '{recipe.name}' is {recipe.digest}, not {said}")
         for wrong, why in (
-            (not is_name(recipe.name), "the recipe's name is no word"),
+            (not is_name(recipe.name), "the recipe's name is not allowed"),
             ({**written, **self.recipe} != written, "`recipe` holds a value of another type than a recipe's"),
             (self.epochs != recipe.epochs, "`epochs` is not the recipe's"),
             ((self.tta_accuracy is not None) != recipe.tta, "`tta_accuracy` goes with a recipe that has `tta`"),
@@ -101,7 +101,7 @@ class Record(_Strict):
 
 
 def is_name(name: str) -> bool:
-    """Whether a recipe may be called so."""
+    """Whether a recipe may have this name."""
     return name.isprintable() and re.match(NAME, name) is not None
 
 

@@ -40,15 +40,15 @@ def shares_of(
 ) -> dict[str, float]:
     """Seconds that each phase takes of a whole run of a rung, and `flops_per_image`, forward and backward.
 
-    `forward` holds the loss, `optimiser` the averaging, `data` the preprocessing, the whitening and the batches: an
+    `forward` includes the loss, `optimiser` the averaging, `data` the preprocessing, the whitening and the batches: an
     epoch of them made without training, or, from a DataLoader, the mean wait. (It works ahead in processes of its own:
-    most waits are none, some long. What these processes take of cores that they share is in the other phases.) The
+    most waits are nothing, some are long. What these processes take of shared cores shows in the other phases.) The
     others are medians over `steps` steps, times the steps of the run, and one final test. A GPU's kernels are launched
-    one by one for it, which in a training they are not (see `step.Replay`). Raises `UserError` for a recipe of Part II,
+    one by one here; in a training they are not (see `step.Replay`). Raises `UserError` for a recipe of Part II,
     which is no rung of the ladder.
     """
     if recipe.network == "lean":
-        raise UserError(f"the shares are measured of the ladder's rungs, not of '{recipe.name}'")
+        raise UserError(f"the shares are measured for the ladder's rungs, not for '{recipe.name}'")
 
     def timed(work: Callable[[], Any]) -> tuple[float, Any]:
         with Clock(device) as clock:
@@ -94,7 +94,7 @@ def shares_of(
 def measure(
     dataset: Dataset, scale: Scale, device: torch.device, precision: str, steps: int, progress: bool = True
 ) -> dict[str, Any]:
-    """`shares_of` each rung of the ladder, one after the other on this machine, with all that names the measurement."""
+    """`shares_of` each rung of the ladder, one after the other on this machine, with all that identifies it."""
     keep_freed_memory()
     about = {"dataset": dataset.name, "scale": scale.name, **here(device, precision), "steps": steps}
     rungs, data = {}, data_at(scale, dataset)

@@ -42,23 +42,23 @@ def one_line(error: BaseException) -> str:
 
 def no_torchvision(error: Exception) -> str:
     """What to say where it does not import."""
-    return f"torchvision does not import ({one_line(error)}): is it made for PyTorch {torch.__version__}?"
+    return f"torchvision does not import ({one_line(error)}): was it built for PyTorch {torch.__version__}?"
 
 
 def not_cifar10(arrays: Arrays) -> str:
-    """Why these cannot be CIFAR-10's own images, their numbers or their colours; empty where nothing says so."""
+    """Why these cannot be CIFAR-10's own images, by their numbers or colours; empty where nothing speaks against it."""
     counts = (len(arrays[0]), len(arrays[2]))
     if counts != COUNTS:
         return f"expected {COUNTS[0]} training and {COUNTS[1]} test images, found {counts[0]} and {counts[1]}"
     if not coloured_as_cifar10(arrays[0]):  # re-encoded, perhaps
-        return "the images' colours have not CIFAR-10's mean and spread"
+        return "the images' colours do not have CIFAR-10's mean and spread"
     return ""
 
 
 def coloured_as_cifar10(images: Tensor) -> bool:
     """Whether uint8 images (n, 32, 32, 3) have the mean and the spread of CIFAR-10's training images, to two decimals.
 
-    Source: the constants of the article. The same images re-encoded as JPEG have not.
+    Source: the constants of the article. The same images re-encoded as JPEG do not.
     """
     counts = np.stack([images[..., c].flatten().bincount(minlength=256).numpy() for c in range(3)])
     values = np.arange(256)
@@ -68,7 +68,7 @@ def coloured_as_cifar10(images: Tensor) -> bool:
 
 
 def one_order(arrays: Arrays) -> Arrays:
-    """The same images in the order of their hashes, a random one: the hosts serve the training images in two."""
+    """The same images in the order of their hashes, a random one: the hosts serve the training images in two orders."""
     ordered: list[Tensor] = []
     for images, labels in (arrays[:2], arrays[2:]):
         rows = torch.cat([labels[:, None].to(torch.uint8), images.flatten(1)], 1).numpy()
@@ -81,8 +81,8 @@ def one_order(arrays: Arrays) -> Arrays:
 def read_torchvision(folder: Path) -> Arrays:
     """CIFAR-10 from a folder that holds torchvision's `cifar-10-batches-py`.
 
-    No file is unpickled before its md5 checksum is found right. Raises `UserError` naming the files that are not, and
-    where torchvision does not import.
+    No file is unpickled before its md5 checksum is found right. Raises `UserError` naming the files that fail this,
+    and where torchvision does not import.
     """
     try:
         from torchvision.datasets import CIFAR10
@@ -175,7 +175,7 @@ def _decode(image: bytes | None) -> np.ndarray[Any, Any]:
 
 
 def as_rgb(picture: Image.Image) -> Image.Image:
-    """A picture in 8-bit RGB, deep grey scaled, where `convert` would cut it off at 255, and what is transparent white.
+    """A picture in 8-bit RGB: deep grey scaled, where `convert` would cut it off at 255; what is transparent, white.
 
     Raises `UserError` for grey of more than 16 bits.
     """

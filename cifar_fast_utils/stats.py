@@ -52,7 +52,7 @@ def interval(values: Sequence[float]) -> Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of the new minus mean of the old: 95% interval, two-sided p, and what single runs spread by."""
+    """Mean of the new minus mean of the old: 95% interval, two-sided p, and the spread of single runs."""
 
     mean: float
     low: float
@@ -181,7 +181,7 @@ def verdict(found: Difference, *, worth: float, p: float | None = None, tests: i
 
 
 def _up(bound: float) -> float:
-    """A bound at two digits, rounded so that it stays one."""
+    """A bound to two digits, rounded so that it is still a bound."""
     if bound == 0:
         return 0.0
     unit = 10.0 ** (math.floor(math.log10(bound)) - 1)

@@ -19,10 +19,10 @@ from .optimiser import WithMuon, set_rate
 from .recipe import Recipe
 
 Gradients = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Images and what they are to answer → mean loss and logits; the gradients are left in the parameters."""
+"""Images and their targets → mean loss and logits; the gradients are left in the parameters."""
 ONE_BY_ONE = 3
-"""How many steps of a kind are launched kernel by kernel before it is recorded: in them cuDNN chooses its kernels, and
-what must outlive a step is made, Muon's averages."""
+"""How many steps of a kind are launched kernel by kernel before one is recorded: in these cuDNN chooses its kernels,
+and what must outlive a step, Muon's averages, is made."""
 
 
 def gradients(
@@ -33,7 +33,7 @@ def gradients(
     images: Tensor,
     target: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Leave the gradients of `loss_scale` times the mean loss in the parameters; the mean loss and the logits (b, 10).
+    """Leave the gradients of `loss_scale` times the mean loss in the parameters; give the mean loss and logits (b, 10).
 
     Where Muon takes the filters, their gradients are its directions.
     """
@@ -51,9 +51,9 @@ class Replay:
 
     A GPU is through with the kernels of a small step before Python has launched them one by one. A kind is the shape,
     layout and dtype of images and targets, what is trained, and what else the caller names. What a step reads and
-    changes, parameters, the norms' statistics, Muon's averages, must stay where it is in memory; what is given back the
-    next step overwrites. Each kind keeps the memory of its step until the end. Source: CUDA graphs, in PyTorch's notes
-    on CUDA semantics.
+    changes (parameters, the norms' statistics, Muon's averages) must stay where it is in memory; the next step
+    overwrites what is given back. Each kind keeps the memory of its step until the end. Source: CUDA graphs, in
+    PyTorch's notes on CUDA semantics.
     """
 
     def __init__(self, step: Gradients, network: nn.Module) -> None:

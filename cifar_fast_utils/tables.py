@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 
 def unless_nan(value: float, how: str) -> str:
-    """The number, formatted so; nothing where there is none."""
+    """The number in this format; empty where it is NaN."""
     return "" if math.isnan(value) else format(value, how)
 
 

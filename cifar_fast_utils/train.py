@@ -48,7 +48,7 @@ def recipe_at(scale: Scale, recipe: Recipe) -> Recipe:
 
 
 def data_at(scale: Scale, dataset: Dataset) -> Dataset:
-    """What a run at this scale trains on: at the smoke scale the first of the images."""
+    """What a run at this scale trains on: at the smoke scale only the first images."""
     if scale.train_images or scale.test_images:
         n_train, n_test = scale.train_images or len(dataset.train_labels), scale.test_images or len(dataset.test_labels)
         return dataset.subset(n_train, n_test)
@@ -61,7 +61,7 @@ def as_seen(images: Tensor, side: int, dtype: torch.dtype) -> Tensor:
 
 
 def answering(recipe: Recipe, images: Tensor, dtype: torch.dtype) -> Callable[..., tuple[Tensor, Tensor | None]]:
-    """`answers` to uint8 images (n, 32, 32, 3), seen as the recipe tests: of a network, and of `tta=True` or False."""
+    """`answers` to uint8 images (n, 32, 32, 3), seen as the recipe tests: a function of a network and of `tta`."""
     views = [as_seen(images, side, dtype) for side in (recipe.test_side, recipe.tta_side) if side]
     return partial(answers, images=views[0], shift=recipe.tta_shift, smaller=views[1] if len(views) > 1 else None)
 
@@ -90,7 +90,7 @@ def train(
     size = scale if isinstance(scale, Scale) else choose_scale(scale, on)
     recipe, data = recipe_at(size, recipe), data_at(size, dataset)
     if len(data.classes) > CLASSES:
-        raise UserError(f"{data.name} has {len(data.classes)} classes, and the networks tell {CLASSES} apart")
+        raise UserError(f"{data.name} has {len(data.classes)} classes, but the networks tell only {CLASSES} apart")
     run = Run(
         recipe=recipe,
         scale=size.name,
@@ -132,7 +132,7 @@ def train(
                         run.tta_accuracy = None if with_tta is None else accuracy_of(with_tta, test_labels)
                     tested = logits if with_tta is None else with_tta  # of which the plain ones are a part
                     if not tested.isfinite().all():  # the last step's gradients, which no loss shows
-                        raise UserError(f"the network's answers are no numbers: {advice(precision)}")
+                        raise UserError(f"the network's answers are not finite numbers: {advice(precision)}")
                     run.cross_entropy = cross_entropy_of(tested, test_labels)
                     row["test_accuracy"] = run.accuracy
                 elif test_each_epoch:
@@ -150,7 +150,7 @@ def train(
 def _warm_up(recipe: Recipe, width: int, precision: str, device: torch.device) -> None:
     """Forward and backward on zeros, thrown away: a GPU chooses its kernels, a CPU fills its pool of memory."""
     network = build_network(recipe, width, precision).to(device)
-    # A GPU chooses for each side anew; a processor's pool has room for smaller ones once it had it for whole images.
+    # A GPU chooses for each side anew; a processor's pool has room for smaller ones once it has held whole images.
     sides = {side for _, side in recipe.sides}
     for side in sides if device.type == "cuda" else {augment.SIZE}:
         x = torch.zeros(recipe.batch_size, 3, side, side, device=device, dtype=PRECISIONS[precision])

@@ -51,7 +51,7 @@ class Row:
 
     @property
     def lengths(self) -> str:
-        """Both numbers of epochs, where they differ: then a verdict is not of the trick alone."""
+        """Both numbers of epochs, where they differ: then a verdict is not about the trick alone."""
         if self.other is None or self.recipe.epochs == self.other.recipe.epochs:
             return ""
         return f"{self.recipe.epochs:g} epochs against {self.other.recipe.epochs:g}"
@@ -62,7 +62,7 @@ def rows(
 ) -> list[Row]:
     """The plan's rungs as the records of one setting show them; `neighbours` as in `evidence.rung`.
 
-    `own`: the runs that were made for it there; where there are any, others count for the seeds that it asks for alone,
+    `own`: the runs that were made for it there; where there are any, others count only for the seeds that it asks for,
     and their seconds not at all: they may be of another version.
     Holm's correction runs over all the verdicts, and over all the p of the goal.
     """
@@ -105,10 +105,10 @@ def rows(
 def plan_tables(
     plan: Plan, records: Sequence[Record], own: Mapping[Setting, Collection[Key]] | None = None
 ) -> list[tuple[Setting, list[Row]]]:
-    """The plan's rows in each of its settings, on its dataset, scale and kind of device; the one with most runs first.
+    """The plan's rows in each of its settings, on its dataset, scale and kind of device, the one with most runs first.
 
-    Those in which it was carried out itself (`own`, as by `ledger.own_runs`) come first; others, of runs made for other
-    plans, where these can be compared as it asks. Where there is neither, any that has a run of it.
+    Those in which the plan itself was carried out (`own`, as by `ledger.own_runs`) come before those whose runs, made
+    for other plans, can be compared as it asks. Where there is neither, any setting that has a run of it.
     """
     own = own or {}
     tables = [

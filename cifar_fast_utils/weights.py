@@ -56,7 +56,7 @@ def load_network(path: Path) -> tuple[nn.Module, Recipe, tuple[str, ...]]:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except SafetensorError:
-        raise UserError(f"{path} is not a whole safetensors file") from None
+        raise UserError(f"{path} is not a complete safetensors file") from None
     except UserError as error:  # of its recipe
         raise UserError(f"{path} holds a network that this version cannot read: {error}") from None
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError):

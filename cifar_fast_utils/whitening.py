@@ -14,7 +14,7 @@ from torch import Tensor
 EPS = 1e-2
 """Added to each eigenvalue, in units of the normalised images' variance, so that noise is not blown up."""
 IMAGES = 10_000
-"""The covariance is taken from the first so many training images."""
+"""The covariance is taken from this many training images, the first."""
 
 
 def extract_patches(images: Tensor, size: int = 3) -> Tensor:

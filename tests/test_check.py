@@ -35,18 +35,18 @@ def test_sound_runs_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert cli.main(["check", str(path)]) == 0
     said = capsys.readouterr().out
     assert f"{path}: noise, 0123, small, a machine, float32: final × 3" in said
-    assert "1 of these by code that no commit holds" in said
+    assert "1 of these made by code that is in no commit" in said
 
 
 def test_a_run_that_stands_in_two_files_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = [ledger(tmp_path / name, record("final", 0, flops=970 * STEP)) for name in ("a.jsonl", "b.jsonl")]
     assert cli.main(["check", *map(str, files)]) == 0
-    assert "in several files: 'final' with seed 0 stands there 2 times for a machine" in capsys.readouterr().out
+    assert "in several files: 'final' with seed 0 occurs 2 times for a machine" in capsys.readouterr().out
 
 
 def test_a_run_under_two_names_is_named(tmp_path: Path) -> None:
     path = ledger(tmp_path / "a.jsonl", *(record(name, 0, flops=485 * STEP) for name in ("final@half", "final@5")))
-    assert "'final@half and final@5' with seed 0 stands there 2 times" in check_file(path)[1][0]
+    assert "'final@half and final@5' with seed 0 occurs 2 times" in check_file(path)[1][0]
 
 
 def test_an_empty_file_is_said_to_be_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,14 +67,14 @@ TOMORROW = (datetime.now(timezone.utc) + timedelta(days=3)).isoformat()
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"flops": STEP + 1}, "`flops` is no whole number of the recipe's steps"),
+        ({"flops": STEP + 1}, "`flops` is not a whole number of the recipe's steps"),
         ({"scale": "huge"}, "there is no scale 'huge'"),
         ({"started": TOMORROW}, "started in the future"),
         ({"history": [{**record()["history"][0], "epoch": 4.0}]}, "does not end with its last epoch"),
         ({"history": [{**record()["history"][0], "test_accuracy": 0.51}]}, "its history ends with another accuracy"),
-        ({"history": [{**record()["history"][0], "seconds": 5.0}]}, "its history ends with other seconds of training"),
-        ({"dataset": "cifar10", "accuracy": 0.94125}, "its accuracy is no share of 10,000 test images"),
-        ({"dataset": "cifar10", "tta_accuracy": 0.94125}, "its accuracy with TTA is no share of 10,000 test images"),
+        ({"history": [{**record()["history"][0], "seconds": 5.0}]}, "its history ends with another training time"),
+        ({"dataset": "cifar10", "accuracy": 0.94125}, "its accuracy is not a whole number out of 10,000 test images"),
+        ({"dataset": "cifar10", "tta_accuracy": 0.94125}, "its accuracy with TTA is not a whole number out of 10,000"),
         ({"dataset": "../x"}, "line 1: not a record: dataset"),
         ({"accuracy": 94.1}, "line 1: not a record: accuracy"),
     ],
@@ -88,7 +88,7 @@ def test_what_is_wrong_is_named(
     assert len(said) == 2
     assert said[0].startswith(str(path))
     assert says in said[0]
-    assert said[1] == "cifar-fast: 1 thing to mend"
+    assert said[1] == "cifar-fast: 1 thing to fix"
 
 
 @settings(max_examples=30)
@@ -106,7 +106,7 @@ def test_a_changed_recipe_and_a_repeated_run_are_named(tmp_path: Path) -> None:
     runs = [record(changed, flops=STEP), record(own, 1, flops=STEP), record("final", 2, flops=STEP)]
     _, wrong = check_file(ledger(tmp_path / "runs.jsonl", *runs, runs[2]))
     assert len(wrong) == 2
-    assert "'final' with seed 2 stands there 2 times for a machine, float32" in wrong[0]
+    assert "'final' with seed 2 occurs 2 times for a machine, float32" in wrong[0]
     assert "the package's recipe of that name has other fields" in wrong[1]
 
 

@@ -211,7 +211,7 @@ def test_bench_measures_what_the_readme_gives(
     assert figures["fast_gflops"] == pytest.approx(run_flops(get("fast"), 64, 4) / (26 * 2.0) / 1e9)  # 6.5 × 4 steps
     assert figures["matmul_share"] == pytest.approx(figures["train_gflops"] / figures["matmul_gflops"])
     said = capsys.readouterr().out
-    assert "medians of 5, sides in turns" in said
+    assert "medians of 5, sides taken in turn" in said
     assert "--repeats: must be a whole number of at least 5, not 4" in refused(capsys, "bench", "--repeats", "4")
 
 
@@ -469,7 +469,7 @@ def test_out_of_memory(folder: Path, capsys: pytest.CaptureFixture[str], monkeyp
     monkeypatch.setattr(loop, "training_step", grow)
     assert "the GPU is out of memory: lower --batch-size" in refused(capsys, *TRAIN, "--data", folder)
     monkeypatch.setitem(cli.COMMANDS, "info", grow)
-    assert "the GPU is out of memory: close what else runs here" in refused(capsys, "info")
+    assert "the GPU is out of memory: close what else is running here" in refused(capsys, "info")
 
 
 def test_what_a_device_cannot_do_is_one_line(

@@ -262,11 +262,11 @@ def test_torchvision_folder(inside: str, tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_bad_sources_are_refused(tmp_path: Path) -> None:
     assert message(lambda: load("/no/such")) == (
-        "'/no/such' is no dataset: expected auto, cifar10, synthetic or an existing folder"
+        "'/no/such' is not a dataset: expected auto, cifar10, synthetic or an existing folder"
     )
     for wrong, meant in (("cifar-10", "cifar10"), ("CIFAR10", "cifar10"), ("sinthetic", "synthetic")):
         assert message(lambda wrong=wrong: load(wrong)).endswith(f"(did you mean {meant}?)")  # type: ignore[misc]
-    assert message(lambda: load("")).startswith("'' is no dataset")
+    assert message(lambda: load("")).startswith("'' is not a dataset")
     assert message(lambda: load("x" * 5000)).endswith("or an existing folder")
     (tmp_path / "file").touch()
     assert message(lambda: load(str(tmp_path / "file"))).endswith(
@@ -469,7 +469,7 @@ def test_auto_takes_the_setting_first(tmp_path: Path, net: Hosts, monkeypatch: p
         monkeypatch.setenv("CIFAR_FAST_DATA", nothing)
         assert load().name == "cifar10"
     monkeypatch.setenv("CIFAR_FAST_DATA", "/no/such")
-    assert message(load).startswith("CIFAR_FAST_DATA: '/no/such' is no dataset")
+    assert message(load).startswith("CIFAR_FAST_DATA: '/no/such' is not a dataset")
 
 
 def test_auto_prefers_the_cache_then_the_data_folder(

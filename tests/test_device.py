@@ -169,8 +169,8 @@ def test_bfloat16_pays_where_it_is_the_faster_one(
 @pytest.mark.parametrize(
     ("driver", "usable", "made_for", "said"),
     [
-        ("/usr/bin/nvidia-smi", False, "13.2", "for CUDA 13.2, can use none: `nvidia-smi` tells the newest CUDA"),
-        ("/usr/bin/nvidia-smi", False, None, "this PyTorch is for processors alone"),
+        ("/usr/bin/nvidia-smi", False, "13.2", "for CUDA 13.2, can use none: `nvidia-smi` shows the newest CUDA"),
+        ("/usr/bin/nvidia-smi", False, None, "this PyTorch is for CPUs only"),
         ("/usr/bin/nvidia-smi", True, "13.2", ""),
         (None, False, "13.2", ""),
     ],

@@ -119,7 +119,7 @@ def test_the_hub_must_serve_cifar10s_colours(net: Hosts, tmp_path: Path, monkeyp
     monkeypatch.setattr(sources, "coloured_as_cifar10", coloured_as_cifar10)
     net.spoil("author", Reply(status=404))
     said = message(lambda: download(tmp_path, quiet=True), DownloadError)
-    assert "the images' colours have not CIFAR-10's mean and spread" in said
+    assert "the images' colours do not have CIFAR-10's mean and spread" in said
 
 
 def test_a_torchvision_that_does_not_import_is_no_traceback(

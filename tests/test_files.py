@@ -64,10 +64,10 @@ def test_of_a_link_the_target_is_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/null").exists(), reason="a device that this system lacks")
 def test_a_device_is_not_replaced_by_a_file() -> None:
-    with pytest.raises(UserError, match="no ordinary file"):
+    with pytest.raises(UserError, match="not an ordinary file"):
         check_writable(Path("/dev/null"))
-    with pytest.raises(UserError, match="no ordinary file"), whole(Path("/dev/null")):
+    with pytest.raises(UserError, match="not an ordinary file"), whole(Path("/dev/null")):
         raise AssertionError("not reached")
     assert not Path("/dev/null").is_file()
-    with pytest.raises(UserError, match="no ordinary file"):
+    with pytest.raises(UserError, match="not an ordinary file"):
         check_writable(Path("/dev/stdout"))  # whatever it leads to

@@ -432,7 +432,7 @@ def test_a_report_names_damaged_lines_and_plans_without_runs(
     assert "| `celu`" in said
     assert capsys.readouterr().out == ""
     (tmp_path / "other.toml").write_text("nonsense")
-    with pytest.raises(UserError, match=r"other\.toml is no plan"):
+    with pytest.raises(UserError, match=r"other\.toml is not a plan"):
         report(tmp_path)
 
 

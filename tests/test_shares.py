@@ -60,7 +60,7 @@ def test_every_rung_is_measured_and_reported(tiny: Dataset, tmp_path: Path, monk
 
 @pytest.mark.parametrize("name", ["baseline", "final"])
 def test_too_few_images_for_a_batch_are_refused(name: str, tiny: Dataset) -> None:
-    with pytest.raises(UserError, match="of the ladder's rungs, not of 'fast'"):
+    with pytest.raises(UserError, match="for the ladder's rungs, not for 'fast'"):
         shares.shares_of(get("fast"), tiny, 4, CPU, "float32", 1)
     with pytest.raises(UserError, match="a batch of 512 is larger than the data: 100 training images"):
         shares.shares_of(get(name), tiny.subset(100, 10), 4, CPU, "float32", 1)

@@ -214,11 +214,11 @@ def test_weights_that_the_last_step_spoiled_are_noticed(tiny: Dataset, monkeypat
         return logits, logits + torch.inf
 
     monkeypatch.setattr(module, "answers", overflown)
-    with pytest.raises(UserError, match="the network's answers are no numbers"):  # of a mirrored view alone
+    with pytest.raises(UserError, match="the network's answers are not finite numbers"):  # of a mirrored view alone
         quick(short("tta", 2), tiny, precision="float32")
     monkeypatch.undo()
     monkeypatch.setattr(loop, "training_step", spoiling)
-    with pytest.raises(UserError, match="the network's answers are no numbers: try a larger batch"):
+    with pytest.raises(UserError, match="the network's answers are not finite numbers: try a larger batch"):
         quick(short("gpu_data", 0.5), tiny, precision="float32")
 
 
@@ -304,7 +304,7 @@ def test_with_shuffled_labels_it_does_not(lesson: Dataset) -> None:
 def test_more_classes_than_the_networks_tell_apart_are_refused(tiny: Dataset) -> None:
     arrays = (tiny.train_images, tiny.train_labels, tiny.test_images, tiny.test_labels)
     hundred = make_dataset("hundred", [str(k) for k in range(100)], *arrays)
-    with pytest.raises(UserError, match="hundred has 100 classes, and the networks tell 10 apart"):
+    with pytest.raises(UserError, match="hundred has 100 classes, but the networks tell only 10 apart"):
         quick(short("final", 1), hundred)
 
 

@@ -118,11 +118,11 @@ def test_files_that_hold_no_network_are_refused(saved: Path, tmp_path: Path) -> 
     with pytest.raises(UserError, match=r"cannot read .*missing"):
         load_network(tmp_path / "missing")
     (tmp_path / "text").write_text("hello")
-    with pytest.raises(UserError, match="not a whole safetensors file"):
+    with pytest.raises(UserError, match="not a complete safetensors file"):
         load_network(tmp_path / "text")
     whole = saved.read_bytes()
     (tmp_path / "half").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match="not a whole safetensors file"):
+    with pytest.raises(UserError, match="not a complete safetensors file"):
         load_network(tmp_path / "half")
     save_file({"x": torch.zeros(1)}, tmp_path / "other")
     with pytest.raises(UserError, match="does not hold a network"):
