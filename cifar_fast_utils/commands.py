@@ -69,7 +69,8 @@ def record(chosen: argparse.Namespace) -> None:
             print(f"{recipe.name} seed {seed}")
         return
     made = carry_out(plan, ledger, dataset, engine, progress=not chosen.quiet)
-    print(f"{made} runs added to {ledger}" if made else f"nothing to do: {ledger.parent} holds all the plan's runs")
+    runs = f"{made} run{'s' * (made > 1)}"
+    print(f"{runs} added to {ledger}" if made else f"nothing to do: {ledger.parent} holds all the plan's runs")
 
 
 def report(chosen: argparse.Namespace) -> None:
