@@ -424,7 +424,7 @@ def test_what_is_told_of_leave_one_out_is_in_the_report() -> None:
     }  # fmt: skip
     assert {row.rung.n for row in cores if row.rung} == {3, 8}
     loss = signed(there["celu"].difference)
-    assert f"eight runs each, it is *worse*: {loss}." in chapter("05")
+    assert f"eight runs each, the rung is *worse*: {loss}." in chapter("05")
     assert f"CELU is *worse* too, by {loss.split(' (')[0][1:]} points, and the pool before" in chapter("12")
     spread = {row.recipe.name.removeprefix("final_without_"): row.rung.interval.sd for row in table if row.rung}
     assert max(spread.values()) < 0.26

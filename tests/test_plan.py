@@ -52,7 +52,7 @@ def test_what_any_record_of_the_setting_holds_is_not_missing() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("seeds = ", "no plan"),
+        ("seeds = ", "is not a plan"),
         ("", "question: Field required"),
         (TOML + "colour = 3", "colour: Extra inputs are not permitted"),
         (TOML.replace("3", '"3"'), "seeds: Input should be a valid integer"),
@@ -89,7 +89,7 @@ def test_what_any_record_of_the_setting_holds_is_not_missing() -> None:
         (TOML + TRY.replace("quick", "a|b"), "a recipe cannot be called 'a|b'"),
         (TOML + TRY.replace("quick", "fast"), "there is another recipe called 'fast' already"),
         (TOML + "first_seed = 100000000000000000000", "first_seed: "),
-        (TOML + "deep = " + "[" * 3000, "no plan"),
+        (TOML + "deep = " + "[" * 3000, "is not a plan"),
     ],
 )
 def test_a_plan_that_is_wrong_says_why_in_one_line(tmp_path: Path, text: str, says: str) -> None:
@@ -105,7 +105,7 @@ def test_a_plan_that_cannot_be_read_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot read"):
         read_plan(tmp_path / "none.toml")
     (tmp_path / "plan.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(UserError, match="no plan"):
+    with pytest.raises(UserError, match="is not a plan"):
         read_plan(tmp_path / "plan.toml")
 
 
