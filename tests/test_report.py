@@ -270,7 +270,9 @@ def test_settings_are_never_mixed(tmp_path: Path) -> None:
     said = report(tmp_path)
     assert sorted(re.findall(r"\| `celu` .*?\| +3 \| +(\S+) \|", said)) == sorted(means)
     assert "90.00" not in said
-    for line in re.findall(r"^On `.*", said, re.MULTILINE):
+    captions = re.findall(r"^On `.*", said, re.MULTILINE)
+    assert len(captions) == len(means)
+    for line in captions:
         assert "`noise`, which is not CIFAR-10; small scale; " in line
         assert "3 runs, 2026-01-01." in line
     assert len(by_setting(read_folder(tmp_path)[0])) == 6
