@@ -35,6 +35,7 @@ from cifar_fast_utils.optimiser import orthogonalise
 from cifar_fast_utils.plan import Plan, Try, read_plan
 from cifar_fast_utils.recipe import get
 from cifar_fast_utils.report import signed
+from cifar_fast_utils.sources import MEAN, STD
 from cifar_fast_utils.stats import difference
 from cifar_fast_utils.verdicts import Row, kind_of, plan_tables, rows
 
@@ -735,6 +736,22 @@ def test_the_verdicts_that_the_chapters_tell_are_the_recorded_ones() -> None:
     assert {kind_of(found[name].verdict) for name in worse} == {"worse"}
     unclear = ("celu@half", "ghost_norm@half", "final_without_ghost_norm", "final_without_frozen_scales")
     assert {kind_of(found[name].verdict) for name in unclear} == {"too few runs"}
+
+
+def test_constants_that_the_text_tells_are_the_packages() -> None:
+    means, spreads = ("{:.2f}, {:.2f} and {:.2f}".format(*values) for values in (MEAN, STD))
+    assert f"the means of red, green and blue are {means}, and the deviations {spreads}." in chapter("01")
+    (_, start), (turn, peak), (length, end) = get("airbench94").knots
+    rate = f"rises from {start / peak:.0%} of it to all of it over the first {turn / length:.0%} of the steps"
+    assert f"{rate}, and falls to {end / peak:.0%} by the end:" in chapter("16")
+    norm, smooth, celu = (ARTICLE[name][1] for name in ("pool_before_norm_24", "label_smoothing_25", "celu_23"))
+    said = f"({norm}% with the pool before the norm, {smooth}% with label smoothing, {celu}% with CELU)"
+    assert said in chapter("12")
+    plan = read_plan(ROOT / "book" / "results" / "final.toml")
+    seconds, _ = ARTICLE["final"]
+    assert seconds
+    row = f"Does `final` reach 94% on CIFAR-10? {plan.seeds} runs | {plan.seeds * seconds / 60:.0f} minutes |"
+    assert row in (ROOT / "book" / "records.md").read_text(encoding="utf-8")
 
 
 def test_what_is_told_of_stored_outputs_stands_in_them() -> None:
