@@ -10,9 +10,9 @@ endif
 .PHONY: setup train test lint soak bench book pages notebooks links address records format clean
 setup: .venv/done
 
-.venv/done: pyproject.toml requirements.txt constraints.txt
+.venv/done: pyproject.toml requirements.txt constraints.txt  # with PYTHON=…, anew: venv would keep another's
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, not " + sys.version.split()[0] + ": make setup PYTHON=/path/to/python3")'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(if $(filter command,$(origin PYTHON)),--clear) .venv
 	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[test]'
 	@touch $@
 

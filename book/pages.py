@@ -25,7 +25,7 @@ from cifar_fast_utils.evidence import Rung, compare, rungs, settings
 from cifar_fast_utils.excerpts import excerpts
 from cifar_fast_utils.ledger import Record, Setting, own_runs, read_folder
 from cifar_fast_utils.plan import Plan, read_plan
-from cifar_fast_utils.plots import accuracy_against, seed_histogram, subtitle
+from cifar_fast_utils.plots import accuracy_against, seed_histogram, seed_strips, subtitle
 from cifar_fast_utils.recipe import LADDER, MODERN, RECIPES, get
 from cifar_fast_utils.report import HEAD, caption, cells, report, signed
 from cifar_fast_utils.tables import markdown, unless_nan
@@ -111,6 +111,11 @@ MANY = 4
 """How many recipes make a figure that shows more than a table."""
 ENOUGH = 3
 """How many runs of a recipe make a point."""
+PLANS = {
+    "ladder_half": "The article's ladder at half its epochs",
+    "leave_one_out": "The recipe `final` without each of its tricks",
+}
+"""Whose runs are drawn, where all its recipes have enough, and under which heading."""
 SEEDS = 20
 """How many make a histogram."""
 
@@ -141,18 +146,33 @@ def against_costs(name: str, setting: Setting, shown: Sequence[Rung]) -> Iterato
             yield where, f"{said}. Accuracy in percent against {label}: {points}.", figure
 
 
+def strips(name: str, setting: Setting, shown: Sequence[Rung]) -> Iterator[tuple[str, str, Figure]]:
+    """The accuracy of every seed of these: the figure's name, its alternative text, the figure."""
+    if len(shown) >= MANY:
+        spans = "; ".join(
+            f"{rung.recipe.name} {min(rung.points):.2f} to {max(rung.points):.2f}, mean {rung.interval.mean:.2f} "
+            f"(n = {rung.n})"
+            for rung in shown
+        )
+        alt = f"{' '.join(subtitle(setting, shown).split())}. A row for each recipe, a point for each seed: {spans}."
+        yield file_name(name, *setting, "strips"), alt, seed_strips(shown, setting)
+
+
 def figures(records: list[Record]) -> Iterator[tuple[str, str, str, Figure]]:
     """The figures of figures.md: the heading over each, its name, its alternative text, the figure."""
-    path = RESULTS / "ladder_half.toml"
-    own = own_runs(path)
-    for setting, table in plan_tables(read_plan(path), records, own):
-        ladder = [row.rung for row in table if row.rung and row.rung.n >= ENOUGH]
-        if setting in own and len(ladder) == len(table):
-            for figure in against_costs("ladder", setting, ladder):
-                yield ("The article's ladder at half its epochs", *figure)
+    for plan, heading in PLANS.items():
+        path = RESULTS / f"{plan}.toml"
+        own = own_runs(path)
+        for setting, table in plan_tables(read_plan(path), records, own):
+            shown = [row.rung for row in table if row.rung and row.rung.n >= ENOUGH]
+            if setting in own and len(shown) == len(table):
+                costs = against_costs("ladder", setting, shown) if plan == "ladder_half" else ()
+                for figure in (*costs, *strips(plan, setting, shown)):
+                    yield (heading, *figure)
     whole = list(whole_recipes(records))
     for setting, ranked in whole:
-        for figure in against_costs("recipes", setting, [rung for rung in ranked if rung.n >= ENOUGH]):
+        often = [rung for rung in ranked if rung.n >= ENOUGH]
+        for figure in (*against_costs("recipes", setting, often), *strips("recipes", setting, often)):
             yield ("Recipes at their own length", *figure)
     for setting, ranked in whole:
         for rung in ranked:
@@ -210,7 +230,7 @@ def status() -> str:
         found = nbformat.read(path, as_version=4).metadata.get("cifar_fast")
         if found:
             seconds = f"{found['seconds'] // 60} min {found['seconds'] % 60:02d} s"
-            facts = [found[key] for key in ("date", "device", "precision", "dataset", "scale", "torch", "commit")]
+            facts = [found[key] or "" for key in ("date", "device", "precision", "dataset", "scale", "torch", "commit")]
             lines.append([f"[{path.stem}](../notebooks/{path.name})", seconds, *facts])
     head = ["notebook", "took", "on", "device", "precision", "dataset", "scale", "PyTorch", "commit"]
     return (

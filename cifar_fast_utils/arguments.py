@@ -85,6 +85,8 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=_seed, default=0, help="the seed of everything random (%(default)s)")
     train.add_argument("--test-at-end", action="store_true", help="test only at the end, not after every epoch")
     train.add_argument("--json", type=Path, metavar="FILE", help="write the run's record")
+    train.add_argument("--ledger", type=Path, metavar="FILE", help="add the run's record to a ledger (.jsonl), which "
+                       "`cifar-fast report` reads")  # fmt: skip
     train.add_argument("--save", type=Path, metavar="FILE", help="write the weights, as safetensors")
     train.add_argument("--plot", type=Path, metavar="FILE", help="draw accuracy and rate by epoch (png, svg or pdf)")
     _where(train)

@@ -142,7 +142,7 @@ def apply(choices: Choices, padded: Tensor, cutout: int, side: int = SIZE) -> Te
 def steps_in_epoch(recipe: Recipe, n: int) -> int:
     """How many whole batches n training images make. Raises `UserError` if they are fewer than one."""
     if n < recipe.batch_size:
-        raise UserError(f"a batch of {recipe.batch_size} is larger than the data: {n} training images")
+        raise UserError(f"a batch of {recipe.batch_size} is larger than the data: {n} training image{'s' * (n > 1)}")
     return n // recipe.batch_size
 
 

@@ -211,7 +211,7 @@ def bench(repeats: int) -> dict[str, Any]:
         "loader_workers": host.WORKERS,
     }  # fmt: skip
     print(f"augment_speedup {grouped / loaded:6.2f}  an epoch of 50,000 images to batches, in groups: {grouped:,.0f} "
-          f"images/s; DataLoader, {host.WORKERS} workers: {loaded:,.0f} images/s")  # fmt: skip
+          f"images/s; DataLoader, {host.WORKERS} worker{'s' * (host.WORKERS > 1)}: {loaded:,.0f} images/s")  # fmt: skip
 
     help_command = [sys.executable, "-m", "cifar_fast_utils", "--help"]
     answer = median_seconds({"--help": lambda: subprocess.run(help_command, check=True, capture_output=True)}, repeats)

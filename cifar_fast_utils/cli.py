@@ -25,7 +25,7 @@ PLOTS = (".png", ".svg", ".pdf")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 0 done, 2 something to fix, 130 stopped by Ctrl-C."""
+    """Run a command; its exit code: 0 done, 2 to fix, 130 Ctrl-C. `SystemExit` for wrong arguments and `--help`."""
     sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()  # None where the shell closed them
     with contextlib.redirect_stderr(cast(TextIO, _Unheeded(sys.stderr))):
         try:
@@ -108,6 +108,7 @@ def _fail(message: str) -> int:
 
 def _train(chosen: argparse.Namespace) -> None:
     from .files import check_writable
+    from .ledger import append, check_appendable
 
     recipe = get(chosen.recipe)
     if chosen.batch_size is not None:
@@ -118,6 +119,8 @@ def _train(chosen: argparse.Namespace) -> None:
     for file in (chosen.json, chosen.save, chosen.plot):
         if file is not None:
             check_writable(file)
+    if chosen.ledger is not None:
+        check_appendable(chosen.ledger)
     if chosen.plot is not None and chosen.plot.suffix.lower() not in PLOTS:
         raise UserError(f"cannot write {chosen.plot}: its ending must be one of {', '.join(PLOTS)}")
 
@@ -140,7 +143,7 @@ def _train(chosen: argparse.Namespace) -> None:
             with tqdm.external_write_mode():
                 print(line, flush=True)  # at once, in a pipe too
         except OSError:
-            if not (chosen.json or chosen.save or chosen.plot):
+            if not (chosen.json or chosen.ledger or chosen.save or chosen.plot):
                 raise
             _silence(sys.stdout)  # nobody reads on, or a log's disk is full, but the files are still wanted
 
@@ -174,6 +177,8 @@ def _train(chosen: argparse.Namespace) -> None:
             files.callback(save_network, run, scale.width, dataset.classes, chosen.save)
         if chosen.json:
             files.callback(write_json, chosen.json, to_record(run, commit))
+        if chosen.ledger:
+            files.callback(append, chosen.ledger, to_record(run, commit))
     if chosen.plot:
         show(f"plot: {chosen.plot}")
 

@@ -28,7 +28,7 @@ from torch import Tensor
 from . import __version__, sources, synthetic
 from .download import DownloadError, download
 from .errors import UserError
-from .files import stamp
+from .files import remove_left_over, stamp
 
 KEYWORDS = ("auto", "cifar10", "synthetic")
 DATA_VARIABLE = "CIFAR_FAST_DATA"
@@ -241,10 +241,9 @@ def _scratch(store: Path) -> Iterator[Path]:
     """A temporary folder inside the cache folder, removed at the end. Raises `UserError` if the disk fails."""
     try:
         store.mkdir(parents=True, exist_ok=True)
+        remove_left_over(store, "tmp-")
         with tempfile.TemporaryDirectory(dir=store, prefix="tmp-", ignore_cleanup_errors=True) as folder:
             yield Path(folder)
     except (OSError, SafetensorError) as error:
-        raise UserError(
-            f"cannot write to the cache folder {store} ({sources.one_line(error)}); "
-            f"free some space, or name another folder in {CACHE_VARIABLE}"
-        ) from error
+        instead = f"free some space, or name another folder in {CACHE_VARIABLE}"
+        raise UserError(f"cannot write to the cache folder {store} ({sources.one_line(error)}); {instead}") from error

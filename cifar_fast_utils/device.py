@@ -196,7 +196,8 @@ def device_name(device: torch.device) -> str:
         return name
     if device.type == "mps":
         return f"{processor()} GPU (mps)"
-    return f"{processor()}, {os.cpu_count()} cores"
+    cores = os.cpu_count() or 1
+    return f"{processor()}, {cores} core{'s' * (cores > 1)}"
 
 
 def cores_of(name: str) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import reprlib
+import traceback
 from collections.abc import Iterator
 
 from pydantic import ValidationError
@@ -53,5 +54,6 @@ def memory_named(advice: str) -> Iterator[None]:
         yield
     except (MemoryError, OSError, RuntimeError) as error:
         if where := out_of_memory(error):
+            traceback.clear_frames(error.__traceback__)  # a notebook keeps it, and with it what fills the memory
             raise UserError(f"{where} is out of memory: {advice}") from error
         raise

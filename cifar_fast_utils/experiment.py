@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from .data import Dataset, make_dataset
 from .device import SCALES, Scale, choose_device, choose_precision, cores_of, device_name
 from .errors import UserError, out_of_memory
 from .evaluate import BATCH
-from .ledger import Record, Setting, append, check_appendable, read, readable, setting_of
+from .ledger import Record, Setting, append, check_appendable, readable, setting_of
 from .plan import VALIDATION, Plan, missing
 from .recipe import Recipe, from_dict, with_epochs
 from .record import current_commit, to_record
@@ -188,9 +189,8 @@ def carry_out(plan: Plan, ledger: Path, dataset: Dataset, engine: Engine, progre
             else:
                 on, recipe, seed = setting_of(record), from_dict(record["recipe"]), record["seed"]
                 which, where = f"{recipe.name}, seed {seed}", f"on {on.device} in {on.precision}"
-                meanwhile, _ = read([ledger] if ledger.exists() else [])  # another process may record as well
-                if missing([(recipe, seed)], [*records, *meanwhile], on):
-                    append(ledger, record)
+                held_by = partial(_held, (recipe, seed), on, records)  # another process may record as well
+                if append(ledger, record, unless=held_by):
                     made += 1
                 else:
                     failed.append(f"{which}: the folder holds it already, {where}")
@@ -198,8 +198,13 @@ def carry_out(plan: Plan, ledger: Path, dataset: Dataset, engine: Engine, progre
                     bar.write(f"made elsewhere than planned, {where}", file=sys.stderr)
             bar.set_description(f"{done}/{len(planned)} runs")  # trouble with the bar must not cost a run
     if failed:
-        raise UserError(f"{len(failed)} of {len(work)} runs failed; the first was {failed[0]}")
+        of = f"{len(work)} run{'s' * (len(work) > 1)}"
+        raise UserError(f"{len(failed)} of {of} failed; the first was {failed[0]}")
     return made
+
+
+def _held(run: tuple[Recipe, int], on: Setting, records: list[Record], meanwhile: list[Record]) -> bool:
+    return not missing([run], [*records, *meanwhile], on)
 
 
 def uncommitted(path: Path) -> bool:

@@ -6,7 +6,9 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -27,7 +29,8 @@ def whole(path: Path) -> Iterator[Path]:
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp's files are private
+        with contextlib.suppress(PermissionError):  # a Windows drive under WSL, another user's mount
+            temporary.chmod(0o666 & ~_umask())  # mkstemp's files are private
         temporary.replace(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
@@ -61,6 +64,14 @@ def stamp(folder: Path, files: Sequence[Path]) -> str:
     except OSError as error:
         raise UserError(f"cannot read {error.filename}: {error.strerror or error}") from error
     return hashlib.sha256(repr((str(folder), stats)).encode()).hexdigest()[:16]
+
+
+def remove_left_over(folder: Path, prefix: str) -> None:
+    """Remove the folders of that prefix that a killed process has left: nothing was made in them for a day."""
+    for old in folder.glob(f"{prefix}*"):
+        with contextlib.suppress(OSError):  # another process removes it as well
+            if time.time() - old.stat().st_mtime > 86_400:
+                shutil.rmtree(old, ignore_errors=True)
 
 
 def _target(path: Path) -> Path:

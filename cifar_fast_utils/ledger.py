@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,10 +57,11 @@ class Damaged:
         return f"{self.path}, line {self.line}: {self.why}"
 
 
-def append(path: Path, record: Record) -> None:
-    """Add a record; when this returns, it is on the disk.
+def append(path: Path, record: Record, unless: Callable[[list[Record]], bool] | None = None) -> bool:
+    """Add a record; when this returns, it is on the disk. False, and nothing added, if `unless` says so.
 
-    Other processes wait for their turn. What a killed process has left of its line stays, as a damaged line of its own.
+    `unless` is asked of what the file holds by then. Other processes wait for their turn. What a killed process has
+    left of its line stays, as a damaged line of its own.
     Raises `UserError` if the record is not valid, or the file cannot be written: the file is then as it was.
     """
     line = json.dumps(record).encode() + b"\n"
@@ -68,6 +69,8 @@ def append(path: Path, record: Record) -> None:
     if not path.parent.is_dir():  # the lock would make it
         raise UserError(f"cannot write {path}: there is no such folder")
     with _locked(path), path.open("ab+", buffering=0) as file:
+        if unless is not None and unless(read([path])[0]):
+            return False
         size = file.seek(0, os.SEEK_END)
         if size:
             file.seek(size - 1)
@@ -81,6 +84,7 @@ def append(path: Path, record: Record) -> None:
             raise
         if not size:
             _sync_folder(path.parent)
+    return True
 
 
 def check_appendable(path: Path) -> None:

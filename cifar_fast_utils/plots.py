@@ -76,6 +76,25 @@ def seed_histogram(rung: Rung, setting: Setting) -> Figure:
     return figure
 
 
+def seed_strips(rungs: Sequence[Rung], setting: Setting) -> Figure:
+    """The accuracy of every seed, a rung in each row, over the mean and its 95% interval."""
+    figure = Figure(figsize=(7, 1.8 + 0.32 * len(rungs)), layout="constrained")
+    axes = figure.subplots()
+    for row, rung in enumerate(rungs):
+        mean = rung.interval
+        axes.plot(rung.points, [row] * mean.n, "o", color=BLUE, alpha=0.5, mec="none", label="a seed" * (not row))
+        if mean.n > 1:
+            axes.errorbar(mean.mean, row + 0.3, xerr=mean.high - mean.mean, fmt="|", color=ORANGE, capsize=3,
+                          label="mean, with its 95% interval" * (not row))  # fmt: skip
+    axes.set(xlabel="test accuracy of a seed, percent")
+    axes.set_yticks(range(len(rungs)), [f"{rung.recipe.name} (n = {rung.n})" for rung in rungs])
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_title(subtitle(setting, rungs), fontsize="medium")
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
+    return figure
+
+
 def accuracy_against(rungs: Sequence[Rung], cost: Callable[[Rung], float], label: str, setting: Setting) -> Figure:
     """Mean accuracy of each rung, with its 95% interval, against its cost; the legend explains the numbers."""
     figure = Figure(figsize=(7, 4 + 0.12 * len(rungs)), layout="constrained")

@@ -51,7 +51,8 @@ class OnRay:
         gpus = any(node.get("GPU", 0) >= 1 for node in nodes)
         on_gpu = job.device == "cuda" or (job.device == "auto" and gpus)
         if not any(node.get("CPU", 0) >= threads and node.get("GPU", 0) >= int(on_gpu) for node in nodes):
-            raise UserError(f"no node of the Ray cluster has {threads} CPUs{' and a GPU' if on_gpu else ''}")
+            needed = f"{threads} CPU{'s' * (threads > 1)}{' and a GPU' * on_gpu}"
+            raise UserError(f"no node of the Ray cluster has {needed}")
         if on_gpu:  # a node whose GPU has gone must not train on its processor instead
             job = replace(job, device="cuda")
         # Left to itself, Ray ends a process that has used a GPU after one run, and endlessly repeats a run that memory

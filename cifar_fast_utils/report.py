@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from .evidence import Rung, by_setting, how_many, settings
+from .evidence import Rung, by_setting, how_many, rungs, settings
 from .ledger import Key, Record, Setting, key_of, own_runs, read_folder
 from .lengths import lengths
 from .plan import Plan, read_plan
+from .preface import READING, STRAIGHT, TITLE
 from .shares import read_shares, shares_table
 from .stats import LEVEL, Difference, interval
 from .tables import markdown, unless_nan
@@ -128,67 +129,32 @@ def findings(rows: Sequence[Row]) -> str:
 
 
 def in_short(plan: Plan, tables: Sequence[tuple[Setting, Sequence[Row]]]) -> str:
-    """The plan's question, and for each setting which rungs got which verdict; empty if none got one."""
+    """The plan's question, and a table of what came of each rung in each setting; empty if nothing did."""
+
+    def answer(row: Row) -> str:
+        said = []
+        if not math.isnan(row.p_of_goal):
+            reached = row.p_of_goal < LEVEL
+            said.append(f"{'' if reached else 'not shown to be '}at least {goal_of(plan)}{' (p < 0.05)' * reached}")
+        if row.difference:
+            said.append(f"{row.verdict}: {row.difference.mean:+.2f}".replace("-", "−"))
+        return "; ".join([*said, *[row.so_far] * bool(said and row.so_far)])
+
     lines = []
-    for setting, table in tables:
-        said: dict[str, list[str]] = {kind: [] for kind in KINDS}
-        for row in table:
-            if row.verdict:
-                details = "; ".join(one for one in (row.lengths, row.so_far) if one)
-                said[kind_of(row.verdict)].append(f"`{row.recipe.name}`" + f" ({details})" * bool(details))
-        if goal := goal_of(plan):
-            named = [(row, f"`{row.recipe.name}`" + f" ({row.so_far})" * bool(row.so_far)) for row in table]
-            reached = [name for row, name in named if row.p_of_goal < LEVEL]
-            open_yet = [name for row, name in named if row.p_of_goal >= LEVEL]
-            said = {f"at least {goal} (p < {LEVEL})": reached, f"not shown to be at least {goal}": open_yet, **said}
-        if any(said.values()):
-            answers = "; ".join(f"*{kind}*: {', '.join(names)}" for kind, names in said.items() if names)
-            lines.append(f"- {setting.device}, {setting.precision}: {answers}")
-    against = {"before": "Each against the row before it, at", "first": f"Each against `{plan.names[0]}`, at"}
-    lead = against.get(plan.compare, "At")
-    head = f"**{plan.question}** {lead} the {plan.scale} scale, on {dataset_of(plan.dataset)}:"
-    return "\n".join([head, "", *lines]) if lines else ""
+    for rows in zip(*(table for _, table in tables), strict=True):
+        lengths = next((f" ({row.lengths})" for row in rows if row.lengths), "")
+        lines.append([f"`{rows[0].recipe.name}`{lengths}", *map(answer, rows)])
+    if not any(cell for line in lines for cell in line[1:]):
+        return ""
+    against = {"before": "Each against the row before it, in points, at",
+               "first": f"Each against `{plan.names[0]}`, in points, at"}  # fmt: skip
+    head = f"{against.get(plan.compare, 'At')} the {plan.scale} scale, on {dataset_of(plan.dataset)}:"
+    columns = ["", *(f"{setting.device}, {setting.precision}" for setting, _ in tables)]
+    return f"**{plan.question}** {head}\n\n{markdown(columns, lines)}"
 
-
-PREFACE = """\
-# What was found
-
-Written by `cifar-fast report` from the recorded runs and their plans alone. A verdict comes from Welch's test, or from
-a paired test where two recipes train the same network and differ in the test alone. *Better* and *worse* allow for the
-number of comparisons in a table, by Holm's method: if all recipes of a table were equally accurate, such a verdict
-would stand in fewer than 1 of 20 tables. *No difference larger than x shown*: the 95% interval reaches at most x from
-zero, and x is no more than what matters to the plan; of many such verdicts 1 in 20 may be wrong. Where two recipes have
-the same accuracy on every seed that both have, three or more, x is 0, whatever the interval. *Too few runs*: none of
-these; about n runs on each side would find the smallest difference that matters 4 times in 5, if single runs spread as
-they have so far. (With four or fewer on a side that is a guess, and n may be off threefold.) The intervals are for the
-mean over seeds, on these test images, and are not corrected: one may leave out zero where the verdict is *too few
-runs*.
-
-A column headed *p of …* holds one-sided p-values, by Holm's method as well, for the question whether a recipe's mean is
-at least a target, or at least another recipe's mean less what matters. So a recipe may stand both under *at least …*
-and under *too few runs*: it is shown to be no worse than that, but not whether the two differ at all.
-
-Seconds are given only from runs that no other recorded run on the same kind of machine disturbed: as far as the records
-show, they had the GPU, or a core for each of their threads, to themselves. (Of other work the records know nothing.)
-Runs with fewer threads than their machine has cores mostly had a neighbour on the others: compare their FLOPs, not
-their seconds. Under *cold s* the warm-up step is on the clock too; but a plan makes a warm-up run before its first, so
-these are not the first of their process. Where a recipe's accuracy is read from runs that were tested with TTA as well,
-only *train s* is its own. The package may have become faster between two tables, so compare seconds only within a
-table, where they are those of the runs made for its plan alone.
-
-A table counts the runs that were made for its plan and, of other plans' runs, those with seeds that the plan asks for.
-On other machines a table may consist of runs *made for other plans*. It answers the question only as far as those runs
-happen to, and is left out of *In short*; it has no seconds, because they may be of several versions. *5 of 8* under
-*n*: eight runs were planned, and three have not been made yet. Its verdict is a look before the end: whoever looks
-often, and stops at a pleasing result, is wrong more often. Plans of five recipes or more come first."""
 
 BROAD = 5
 """A plan of at least this many recipes has its results before the others'."""
-
-STRAIGHT = """\
-Read off a straight line between the recorded lengths on either side of the target. Accuracy rises ever more slowly, so
-where these lie far apart the line is too low and the time too long, and rows should not be compared. Where *n* is 1, it
-ends on a single run. No seconds are given where the two lengths ran with different numbers of threads."""
 
 
 def aside(setting: Setting, records: Sequence[Record]) -> str:
@@ -205,6 +171,8 @@ def by_numbers(path: Path) -> list[str | int]:
 
 def report(folder: Path, target: float = 0.94) -> str:
     """All that the ledger and the plans of a folder say, but for searches; damaged lines are named at the end.
+
+    Where there is no plan, a table for each setting.
 
     Raises `UserError` where a plan or a file cannot be read.
     """
@@ -232,13 +200,18 @@ def report(folder: Path, target: float = 0.94) -> str:
         parts += ["## Where the time goes", *(shares_table(read_shares(path)) for path in shares)]
     found = list(settings(records))
     times = [(setting, *lengths(theirs, target, neighbours)) for setting, theirs, neighbours in found]
-    if any(rungs for _, rungs, _ in times):
+    if any(reaching for _, reaching, _ in times):
         parts += [f"## Time to {100 * target:.4g}%", STRAIGHT]
-        for setting, rungs, lines in times:
-            if rungs:
-                parts += [caption(setting, rungs, head=()), lines]
+        for setting, reaching, lines in times:
+            if reaching:
+                parts += [caption(setting, reaching, head=()), lines]
     if planned:
         parts += ["## Planned, without runs yet", "\n".join(planned)]
+    if not plans:  # of a class, say: one table for each setting
+        for setting, theirs, neighbours in found:
+            made = rungs(theirs, neighbours)
+            shown |= {(setting, key_of(record)) for rung in made for record in rung.records}
+            parts += [caption(setting, made), markdown(HEAD, [cells(rung) for rung in made])]
     others = by_setting(one for setting, theirs, _ in found for one in theirs if (setting, key_of(one)) not in shown)
     if others:
         parts += ["## Recorded, and counted in no plan's table", "\n".join(map(aside, others, others.values()))]
@@ -247,4 +220,4 @@ def report(folder: Path, target: float = 0.94) -> str:
         parts += ["## Lines that are not records", "\n".join(broken)]
     if short := [one for one in short if one]:
         short = ["## In short", *short]
-    return "\n\n".join([PREFACE, *short, *parts]) + "\n"
+    return "\n\n".join([TITLE, *short, READING, *parts]) + "\n"

@@ -81,7 +81,7 @@ class Record(_Strict):
         try:
             recipe = from_dict(self.recipe)
             dated = datetime.fromisoformat(self.started).tzinfo is not None
-        except (UserError, ValueError) as error:
+        except (TypeError, UserError, ValueError) as error:
             raise ValueError(str(error)) from None
         written = json.loads(json.dumps(recipe.to_dict()))
         said = self.recipe.get("digest")

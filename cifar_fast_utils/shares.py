@@ -124,5 +124,6 @@ def shares_table(figures: dict[str, Any]) -> str:
         shares = [f"{100 * found[phase] / run:.1f}" for phase in PHASES]
         lines.append([f"`{name}`", *shares, f"{run:.0f}", f"{found['flops_per_image'] / 1e6:.1f}"])
     where = f"{figures['dataset']}; {figures['scale']} scale; {figures['device']}, {figures['precision']}"
-    how = f"{in_threads(figures['threads'])}, medians of {figures['steps']} steps, {figures['started'][:10]}."
+    steps = f"{figures['steps']} step{'s' * (figures['steps'] > 1)}"
+    how = f"{in_threads(figures['threads'])}, medians of {steps}, {figures['started'][:10]}."
     return f"{where}; {how}\n\n{markdown(head, lines)}"

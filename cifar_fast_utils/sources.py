@@ -126,7 +126,7 @@ def parquet_files(folder: Path) -> tuple[list[Path], list[Path]]:
         totals = {int(match[1]) for path in files if (match := re.search(r"-of-(\d+)$", path.stem))}
         if totals and totals != {len(files)}:
             said = " and ".join(map(str, sorted(totals)))
-            raise UserError(f"{place}: the {split} files' names speak of {said} shards, found {len(files)}")
+            raise UserError(f"{place}: the {split} files' names speak of a total of {said}, found {len(files)}")
     return splits["train"], splits["test"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import partial
@@ -37,7 +38,7 @@ from .step import training_step as training_step
 
 
 def progress_bar(images: int, shown: bool) -> tqdm[NoReturn]:
-    """A bar over all the images to be trained on; where it cannot overwrite itself, a line every ten seconds."""
+    """A bar over all the images to be trained on; in a file or a pipe it is drawn every ten seconds only."""
     every = 0.2 if sys.stderr.isatty() or "ipykernel" in sys.modules else 10.0
     return tqdm(total=images, unit="image", unit_scale=True, disable=not shown, leave=False, mininterval=every)
 
@@ -139,8 +140,12 @@ def train(
                     row["test_accuracy"] = accuracy_of(test(run.network)[0], test_labels)
                 run.history.append(row)
                 on_epoch(row)
-        except KeyboardInterrupt:
-            raise Stopped(run, training.step, training.steps) from None
+        except KeyboardInterrupt as stop:
+            stopped = Stopped(run, training.step, training.steps)
+            training.optimiser.zero_grad()
+            traceback.clear_frames(stop.__traceback__)  # a notebook keeps the last exception, and what they hold
+            del training, test
+            raise stopped from None
     training.optimiser.zero_grad()  # they would live as long as the network does
     train_eval = clock.seconds + evaluation.seconds
     run.seconds = {"train": clock.seconds, "train_eval": train_eval, "cold": warm_up.seconds + train_eval}

@@ -54,7 +54,7 @@ class Row:
         """Both numbers of epochs, where they differ: then a verdict is not about the trick alone."""
         if self.other is None or self.recipe.epochs == self.other.recipe.epochs:
             return ""
-        return f"{self.recipe.epochs:g} epochs against {self.other.recipe.epochs:g}"
+        return f"{self.recipe.epochs:g} epoch{'s' * (self.recipe.epochs != 1)} against {self.other.recipe.epochs:g}"
 
 
 def rows(

@@ -30,7 +30,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def plain_git() -> None:
-    """Whatever a user has told git, signed commits perhaps, it is git as it comes here."""
+    """Whatever a user has told git, signed commits perhaps, it is git as it comes here.
+
+    A hook, or a rebase that runs the tests, names its own repository: not the one for the tests to act on.
+    """
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        del os.environ[name]
     os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 
 

@@ -167,6 +167,8 @@ def test_a_batch_larger_than_the_data_is_refused() -> None:
 
 
 def test_boxes_lie_within_smaller_images() -> None:
-    generator = torch.Generator().manual_seed(0)
-    choices = augment.draw(replace(RECIPES["gpu_data"], cutout=5), 300, generator, side=16)
-    assert {corner for _, corner in choices.cutout} == set(itertools.product(range(12), repeat=2))
+    drawn = augment.draw(replace(RECIPES["gpu_data"], cutout=5), 300, generator(), side=16)
+    assert {corner for _, corner in drawn.cutout} == set(itertools.product(range(12), repeat=2))
+    recipe = replace(RECIPE, pad=0, cutout=5, batch_size=200)
+    ((images, _),) = augment.batches(torch.ones(200, 16, 16, 3), torch.arange(200), recipe, generator())
+    assert ((images[:, 0] == 0).sum((1, 2)) == 25).all()

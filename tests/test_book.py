@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 import address
 import execute
 import nbformat
+import numpy as np
 import pages
 import pytest
 import torch
@@ -276,22 +277,36 @@ def test_a_figure_has_a_point_for_each_recipe_that_ran_often_enough() -> None:
     found = {name: (heading, alt, figure) for heading, name, alt, figure in pages.figures(made)}
     where = "noise_0123_small_a_machine_2_cores_float32"
     recipes = f"recipes_{where}"
-    assert list(found) == [f"{recipes}_flops", f"{recipes}_seconds", f"seeds_{where}_final"]
+    assert list(found) == [f"{recipes}_flops", f"{recipes}_seconds", f"{recipes}_strips", f"seeds_{where}_final"]
     heading, alt, figure = found[f"{recipes}_flops"]
     assert heading == "Recipes at their own length"
     assert alt.startswith("noise, small scale, 30 runs, 2026-01-01 a machine, 2 cores, float32. Accuracy in percent")
     assert re.findall(r"(\w+) 8\d\.\d\d at", alt) == ["final", "tta", "celu", "frozen_scales"]
     assert [text.get_text() for text in figure.axes[0].texts] == ["1", "2", "3", "4"]
+    _, alt_of_strips, strips = found[f"{recipes}_strips"]
+    assert "final 80.50 to 82.40, mean 81.45 (n = 20); tta 80.50 to 80.80, mean 80.65 (n = 4)" in alt_of_strips
+    (axes,) = strips.axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == [
+        "final (n = 20)", "tta (n = 4)", "celu (n = 3)", "frozen_scales (n = 3)",
+    ]  # fmt: skip
+    drawn = [(np.ravel(line.get_xdata()), np.ravel(line.get_ydata())) for line in axes.lines]
+    points = [x for x, y in drawn if len(x) > 2 and len({*y}) == 1]
+    assert [len(line) for line in points] == [20, 4, 3, 3]
+    assert max(points[0]) == pytest.approx(82.4)
     *_, (_, spread, _) = found.values()
     assert spread.startswith("final: noise, small scale, 20 runs")
     assert "Histogram of accuracies from 80.50 to 82.40 percent, mean 81.45" in spread
     once, again = (next(figure for *_, figure in pages.figures(made)) for _ in range(2))
     assert pages.as_svg(once, alt) == pages.as_svg(again, alt)
     gpu = [{**one, "device": "a GPU"} for one in made]
-    on_gpu = ["recipes_noise_0123_small_a_gpu_float32_flops", "seeds_noise_0123_small_a_gpu_float32_final"]
+    on_gpu = [
+        "recipes_noise_0123_small_a_gpu_float32_flops",
+        "recipes_noise_0123_small_a_gpu_float32_strips",
+        "seeds_noise_0123_small_a_gpu_float32_final",
+    ]
     assert [name for _, name, *_ in pages.figures(gpu)] == on_gpu
     others = [{**one, "dataset_digest": "4567"} for one in gpu]
-    assert len({name for _, name, *_ in pages.figures([*gpu, *others])}) == 4
+    assert len({name for _, name, *_ in pages.figures([*gpu, *others])}) == 6
 
 
 def test_only_figures_whose_data_has_changed_are_drawn_anew(tmp_path: Path) -> None:
@@ -318,6 +333,16 @@ def test_the_leaderboard_says_what_it_lacks_as_long_as_it_does() -> None:
     lacking = "Of CIFAR-10 itself there are no recorded runs yet"
     assert lacking in pages.leaderboard([record()])
     assert lacking not in pages.leaderboard([record(), record(dataset="cifar10")])
+
+
+def test_outside_a_checkout_the_status_is_without_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = {"seconds": 61, "date": "2026-01-01", "device": "a machine", "precision": "float32", "dataset": "noise",
+           "scale": "small", "torch": "2.15", "commit": None}  # fmt: skip
+    (tmp_path / "notebooks").mkdir()
+    nbformat.write(nbformat.v4.new_notebook(metadata={"cifar_fast": ran}), tmp_path / "notebooks" / "00_a.ipynb")
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    (line,) = [line for line in pages.status().splitlines() if "00_a.ipynb" in line]
+    assert [cell.strip() for cell in line.strip("|").split("|")][1::7] == ["1 min 01 s", ""]
 
 
 def test_a_search_tells_of_each_try_how_far_it_came_from_its_base() -> None:

@@ -1,4 +1,5 @@
 import errno
+import gc
 import itertools
 import json
 import os
@@ -7,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -17,9 +19,11 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from cifar_fast_utils import bench, cli, data, device, files, loop, network, optimiser, report, shares, train
-from cifar_fast_utils.errors import out_of_memory
+from cifar_fast_utils.errors import UserError, memory_named, out_of_memory
+from cifar_fast_utils.ledger import read
 from cifar_fast_utils.network import count_flops, run_flops
 from cifar_fast_utils.recipe import LADDER, MODERN, RECIPES, from_dict, get
 from cifar_fast_utils.schema import validate
@@ -153,11 +157,13 @@ def test_train_does_as_it_is_told(
 ) -> None:
     monkeypatch.setattr(device, "precisions", lambda on: ["bfloat16", "float32"])  # so that auto is another
     monkeypatch.setattr(device, "bfloat16_pays", lambda: True)
+    monkeypatch.setattr("cifar_fast_utils.record.current_commit", lambda: "0123456789ab")
+    torch.set_num_threads(1)  # so that two are not the default
     told = [
         "--seed",
         "3",
         "--threads",
-        "1",
+        "2",
         "--batch-size",
         "256",
         "--epochs",
@@ -167,24 +173,43 @@ def test_train_does_as_it_is_told(
         "--test-at-end",
         "--json",
         str(tmp_path / "run.json"),
+        "--ledger",
+        str(tmp_path / "runs.jsonl"),
     ]
+    (tmp_path / "runs.jsonl").write_text("{}\n")  # what is there stays
     assert cli.main([*TRAIN, "--data", str(folder), *told]) == 0
     assert "final@batch256" in capsys.readouterr().out
     record = json.loads((tmp_path / "run.json").read_text())
-    assert (record["seed"], record["threads"], record["recipe"]["batch_size"]) == (3, 1, 256)
+    records, damaged = read([tmp_path / "runs.jsonl"])
+    assert (records, [one.line for one in damaged]) == ([record], [1])
+    assert cli.main(["report", str(tmp_path)]) == 0
+    assert re.search(r"^\| `final@batch256@1.5` \| +1.5 \| +1 \|", capsys.readouterr().out, re.MULTILINE)
+    assert (record["seed"], record["threads"], record["recipe"]["batch_size"]) == (3, 2, 256)
+    assert record["commit"] == "0123456789ab"
     assert (record["epochs"], record["recipe"]["name"]) == (1.5, "final@batch256@1.5")
     assert record["precision"] == "float32"
     assert [row["test_accuracy"] for row in record["history"]] == [None, record["accuracy"]]
+
+
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
+def test_a_bar_is_shown_unless_it_is_to_be_quiet(
+    quiet: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data.load(str(folder), quiet=True)
+    told = ["train", "gpu_data", "--scale", "smoke", "--device", "cpu", "--data", str(folder), "--epochs", "0.5"]
+    assert cli.main([*told, *quiet]) == 0
+    assert ("image/s" in capsys.readouterr().err) == (not quiet)
 
 
 def test_shares_prints_and_writes(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shares, "LADDER", LADDER[:2])  # of the others test_shares asks
-    told = ["--scale", "smoke", "--device", "cpu", "--steps", "1", "--threads", "1", "--quiet"]
+    torch.set_num_threads(1)
+    told = ["--scale", "smoke", "--device", "cpu", "--steps", "1", "--threads", "2", "--quiet"]
     assert cli.main(["shares", "--data", str(folder), *told, "--json", str(tmp_path / "shares.json")]) == 0
     figures = read_shares(tmp_path / "shares.json")
-    assert (figures["threads"], figures["steps"], list(figures["rungs"])) == (1, 1, LADDER[:2])
+    assert (figures["threads"], figures["steps"], list(figures["rungs"])) == (2, 1, LADDER[:2])
     assert capsys.readouterr().out == shares_table(figures) + "\n"
 
 
@@ -408,6 +433,7 @@ def test_results_that_cannot_be_written_are_refused_before_training(
     monkeypatch.setattr(train, "train", lambda *_, **__: pytest.fail("trained"))
     for option in ("--json", "--save", "--plot"):
         assert "cannot write" in refused(capsys, *TRAIN, option, tmp_path / "no" / "file.png")
+    assert "ends in .jsonl" in refused(capsys, *TRAIN, "--ledger", tmp_path / "run.json")
     assert "ending" in refused(capsys, *TRAIN, "--plot", tmp_path / "plot.xyz")
 
 
@@ -460,6 +486,22 @@ def test_a_loss_that_is_no_number(
 )
 def test_which_memory_is_full(error: Exception, where: str) -> None:
     assert (out_of_memory(error) or "").startswith(where)
+
+
+def test_what_filled_the_memory_is_let_go_of() -> None:
+    """A notebook keeps the last exception."""
+    made: list[weakref.ref[Tensor]] = []
+
+    def fill() -> None:
+        large = torch.zeros(10)
+        made.append(weakref.ref(large))
+        raise MemoryError
+
+    with pytest.raises(UserError, match="out of memory: do with less") as kept, memory_named("do with less"):
+        fill()
+    gc.collect()
+    assert kept.value.__cause__ is not None
+    assert [one() for one in made] == [None]
 
 
 def test_out_of_memory(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -210,6 +210,7 @@ def test_what_is_called_cifar10_is_looked_at(tmp_path: Path, monkeypatch: pytest
 def test_a_link_to_a_folder_goes_by_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my-images").symlink_to(write_parquet(tmp_path / "v3", arrays()))
     assert load(str(tmp_path / "my-images"), quiet=True).name == "my-images"
+    assert load(str(tmp_path / "v3"), quiet=True).name == "v3"  # though its files are the same
     (tmp_path / "own").mkdir()
     real = write_batches(tmp_path / "own", arrays(), monkeypatch) / sources.BATCHES
     (tmp_path / "elsewhere").mkdir()

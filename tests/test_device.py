@@ -19,9 +19,15 @@ from cifar_fast_utils.errors import UserError
 CPU = torch.device("cpu")
 
 
-def test_auto_takes_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CIFAR_FAST_DEVICE", raising=False)
-    assert d.choose_device("cpu") == CPU
+@pytest.mark.parametrize(("name", "waits"), [("cpu", 0), ("cuda", 1), ("mps", 1)])
+def test_what_works_on_its_own_is_waited_for(name: str, waits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[str] = []
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda *_: waited.append(name))
+    d.synchronise(torch.device(name))
+    assert len(waited) == waits
+
+
+def test_auto_takes_the_full_scale_on_a_gpu_alone() -> None:
     assert d.choose_scale("auto", CPU).name == "small"
     assert d.choose_scale("auto", torch.device("cuda")).name == "full"
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from cifar_fast_utils.experiment import Here, Job, Tick, Work, carry_out, uncomm
 from cifar_fast_utils.ledger import Record, append, read, read_folder
 from cifar_fast_utils.plan import read_plan
 from cifar_fast_utils.recipe import Recipe, get
+from cifar_fast_utils.run import Run
 
 ROOT = Path(__file__).parent.parent
 NARROW = Scale("smoke", 4, train_images=1024, test_images=100, epochs=1)
@@ -56,6 +58,22 @@ def names(path: Path) -> list[tuple[str, int]]:
     records, damaged = read([path])
     assert damaged == []
     return [(one["recipe"]["name"], one["seed"]) for one in records]
+
+
+def test_a_job_passes_on_what_it_is_told_and_notes_the_commit(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, Any] = {}
+    real = train.train
+
+    def spy(recipe: Recipe, dataset: Dataset, **settings: Any) -> Run:
+        told.update(settings, threads=torch.get_num_threads())
+        return real(recipe, dataset, **settings)
+
+    torch.set_num_threads(1)
+    monkeypatch.setattr(experiment, "train", spy)
+    monkeypatch.setattr(experiment, "current_commit", lambda: "0123456789ab")
+    made = replace(job(tiny), threads=2)(get("pool_before_norm@0.5"), 7)
+    assert [told[key] for key in ("device", "precision", "seed", "threads")] == ["cpu", "float32", 7, 2]
+    assert (made["commit"], made["threads"]) == ("0123456789ab", 2)
 
 
 def test_it_says_first_where_the_runs_are_made(plan: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -311,11 +329,12 @@ HANG_AFTER_TWO = """
 import time
 from cifar_fast_utils import experiment
 append, kept = experiment.append, []
-def hang(*arguments):
-    append(*arguments)
+def hang(*arguments, **named):
+    added = append(*arguments, **named)
     kept.append(arguments)
     if len(kept) == 2:
         time.sleep(600)
+    return added
 experiment.append = hang
 """
 RECORDER = """

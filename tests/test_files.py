@@ -1,10 +1,12 @@
 import errno
+import os
+import time
 from pathlib import Path
 
 import pytest
 
 from cifar_fast_utils.errors import UserError
-from cifar_fast_utils.files import check_writable, whole
+from cifar_fast_utils.files import check_writable, remove_left_over, whole
 
 
 def test_a_file_is_written_whole(tmp_path: Path) -> None:
@@ -18,6 +20,26 @@ def test_a_file_is_written_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
     (tmp_path / "plain").touch()
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode  # as readable as any other
+
+
+def test_a_file_system_without_permissions_costs_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    with whole(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
+def test_what_is_left_over_is_removed_after_a_day(tmp_path: Path) -> None:
+    for name in ("tmp-old", "tmp-new", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "part").touch()
+    for name in ("tmp-old", "other"):
+        os.utime(tmp_path / name, (0, time.time() - 90_000))
+    remove_left_over(tmp_path, "tmp-")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "tmp-new"]
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ValueError("mine")])

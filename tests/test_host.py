@@ -25,6 +25,8 @@ def test_the_baselines_loader_crops_flips_and_cuts_out_image_by_image() -> None:
     assert images.dtype == torch.bfloat16
     assert images.is_contiguous(memory_format=torch.channels_last)
     assert len(labels.unique()) == 512
+    assert not torch.equal(labels, labels.sort().values)  # shuffled
+    assert labels.max() >= 512  # so that it is not always the same ones that are dropped
     cut = (images[:, 0] == 0).sum((1, 2))
     assert (cut == 64).all()  # an 8 × 8 box, wholly inside
     assert len((images[:, 0] == 0).flatten(1).unique(dim=0)) > 200  # and not in the same place

@@ -278,6 +278,10 @@ def test_random_flips_are_drawn_as_they_were() -> None:
     assert all(torch.equal(a, b) for (a, _), (b, _) in zip(choices.crop, given_mask.crop, strict=True))
     assert torch.equal(choices.order, given_mask.order)
     assert torch.equal(given_mask.flip, torch.cat([part for part, _ in choices.crop]) < 10)
+    for other in (replace(get("final"), flip="none"), replace(get("final"), flip="alternate")):
+        drawn = augment.draw(other, 100, torch.Generator().manual_seed(0))
+        assert torch.equal(drawn.order, choices.order)  # what is drawn after the flips stays the same
+        assert not drawn.flip.any()
 
 
 @pytest.mark.parametrize("by", [-1, 1, 3])
@@ -617,6 +621,21 @@ def polar(gradient: np.ndarray) -> np.ndarray:
 
 
 MUON = replace(AIRBENCH, muon_factor=0.1, lookahead_every=0)
+
+
+def test_a_training_step_is_one_step_of_muon_and_of_sgd() -> None:
+    recipe, images, labels = replace(MUON, batch_size=16), torch.randn(16, 3, 16, 16), torch.randint(10, (16,))
+    ours, theirs = new_network(recipe, 4), new_network(recipe, 4)
+    theirs.load_state_dict(ours.state_dict())
+    mine, its = build_optimiser(ours, recipe), build_optimiser(theirs, recipe)
+    for rate in (0.5, 1.0):
+        module.training_step(ours, mine, recipe, rate, 1.0, images, labels)
+        its.zero_grad()
+        F.cross_entropy(theirs(images), labels, label_smoothing=recipe.label_smoothing).backward()
+        set_rate(its, rate)
+        its.step()
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

@@ -97,6 +97,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("commit", {"commit": 3}),
     ("digest", {"recipe": {**record()["recipe"], "cutout": 8}}),
     ("colour: Unexpected", {"recipe": {**record()["recipe"], "colour": "red"}}),
+    ("multiple values", {"recipe": {**record()["recipe"], "__dataclass_self__": 0}}),
     ("another type", {"recipe": {**record()["recipe"], "epochs": "10"}}),
     ("name", {"recipe": {**record()["recipe"], "name": 5}}),
     ("name is not allowed", {"recipe": {**record()["recipe"], "name": "a/b"}}),
@@ -305,13 +306,36 @@ def test_a_ledger_that_cannot_be_read_or_written_is_one_line(tmp_path: Path) -> 
         check_appendable(tmp_path / "other.jsonl")
 
 
-@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_ledger_that_is_read_only_is_known_before_a_run_is_made(tmp_path: Path) -> None:
-    path = tmp_path / "runs.jsonl"
+def test_whether_to_add_a_run_is_asked_while_the_others_wait(tmp_path: Path) -> None:
+    path, asked = tmp_path / "runs.jsonl", list[int]()
+    append(path, record(seed=3))
+
+    def held(records: list[dict[str, Any]]) -> bool:
+        with pytest.raises(filelock.Timeout):
+            filelock.FileLock(tmp_path / ".runs.jsonl.lock", timeout=0).acquire()
+        asked.append(len(records))
+        return any(one["seed"] == 3 for one in records)
+
+    assert not append(path, record(seed=3), unless=held)
+    assert asked == [1]
+    assert append(path, record(seed=4), unless=lambda records: len(records) > 1)
+    assert seeds(path) == [3, 4]
+
+
+def test_a_ledger_that_is_read_only_is_known_before_a_run_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, real = tmp_path / "runs.jsonl", Path.open
     append(path, record())
     check_appendable(path)
-    path.chmod(0o444)
-    with pytest.raises(UserError, match="cannot write"):
+
+    def denied(self: Path, *how: Any, **named: Any) -> Any:  # as its permissions would, were it not for root
+        if self == path:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(self, *how, **named)
+
+    monkeypatch.setattr(Path, "open", denied)
+    with pytest.raises(UserError, match=r"cannot write .*runs\.jsonl: Permission denied"):
         check_appendable(path)
 
 

@@ -106,16 +106,16 @@ def test_without_a_gpu_colab_is_told_how_to_get_one(
 def test_a_race_has_the_length_and_the_seed_it_is_told(
     tiny: Dataset, shown: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[float, int]] = []
+    asked: list[tuple[Any, ...]] = []
 
     def spy(recipe: Recipe, dataset: Dataset, **settings: Any) -> Run:
-        asked.append((recipe.epochs, settings["seed"]))
+        asked.append((recipe.epochs, *(settings[name] for name in ("seed", "device", "precision"))))
         return train(with_epochs(recipe, 1), dataset, scale=NARROW, device="cpu", progress=False)
 
     monkeypatch.setattr(notebook, "train", spy)
     monkeypatch.setattr(notebook, "_warm_up", lambda *_: None)
     lesson(tiny, SCALES["small"]).race("celu", seed=3, article=True)
-    assert asked == [(20, 3)]
+    assert asked == [(20, 3, "cpu", "float32")]
 
 
 @pytest.mark.parametrize(
@@ -174,6 +174,11 @@ def test_start_says_where_it_is_and_leaves_its_provenance(
     output = {"data": {"text/plain": "", notebook.MIME: {"dataset": "noise"}}}
     assert notebook.provenance([{"text": "hello"}, output]) == {"dataset": "noise"}
     assert notebook.provenance([]) is None
+    monkeypatch.setattr(notebook, "measured_speed", lambda *_: 1e8)
+    found = notebook.start("final", "tta")
+    minutes = found.minutes([found.recipe("final"), found.recipe("tta")])
+    assert minutes > 1
+    assert f"; about {minutes:.2g} minutes of training" in shown[-1]
 
 
 def test_the_evidence_of_a_rung_is_the_plans_table_with_the_rung_before(

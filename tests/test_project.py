@@ -57,8 +57,8 @@ ORDER = [
     "download", "data", "memory", "device", "augment", "host", "epochs", "rows", "layers", "whitening", "lean",
     "network", "graph", "optimiser", "last_seen", "evaluate", "run", "step", "loop", "train", "record", "weights",
     "schema", "ledger", "plan", "check", "experiment", "ray_engine", "stats", "evidence", "tables", "shares",
-    "lengths", "verdicts", "report", "excerpts", "beside", "plots", "info", "bench", "notebook", "arguments",
-    "commands", "cli", "__main__",
+    "lengths", "verdicts", "preface", "report", "excerpts", "beside", "plots", "info", "bench", "notebook",
+    "arguments", "commands", "cli", "__main__",
 ]  # fmt: skip
 
 

@@ -175,6 +175,9 @@ def test_stretching_keeps_the_schedules_shape(name: str, epochs: float, share: f
         ({"whiten_stride": 0}, "whiten_stride: Input should be greater than or equal to 1"),
         ({"network": "resnet9", "widths": (2, 4, 4)}, "the ResNet-9 has none of them"),
         ({"network": "resnet9", "whiten_bias_epochs": 1.0}, "the ResNet-9 has none of them"),
+        ({"network": "resnet9", "whiten_stride": 2}, "the ResNet-9 has none of them"),
+        ({"network": "resnet9", "test_side": 24}, "the ResNet-9 takes images of 32 pixels"),
+        ({"network": "resnet9", "tta_side": 24}, "the ResNet-9 takes images of 32 pixels"),
         (
             {"network": "lean", "whiten_stride": 3, "sides": ((0, 16),)},
             "a whitening stride of 3 leaves too little of 16",

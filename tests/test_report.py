@@ -304,16 +304,21 @@ def test_a_report_begins_with_what_came_of_each_comparison(tmp_path: Path) -> No
     for one in [*runs("celu", 0.86, n=9), *runs("ghost_norm", 0.84, n=9)]:
         append(tmp_path / "another.jsonl", {**one, "device": "another card", "precision": "bfloat16"})
     (short,) = re.findall(r"## In short\n\n(.*?)\n\n## ", report(tmp_path), re.DOTALL)
-    assert short.splitlines() == [
-        "**Which?** Each against `celu`, at the small scale, on `noise`, which is not CIFAR-10:",
-        "",
-        "- a machine, bfloat16: *at least `celu` − 0.2 (p < 0.05)*: `ghost_norm`; "
-        "*not shown to be at least `celu` − 0.2*: `whitening`, `final` (2 of 8 runs); "
-        "*better*: `ghost_norm` (18 epochs against 20); "
-        "*worse*: `whitening` (14 epochs against 20); *too few runs*: `final` (10 epochs against 20; 2 of 8 runs)",
-        "- a card, bfloat16: *not shown to be at least `celu` − 0.2*: `ghost_norm` (3 of 8 runs); "
-        "*worse*: `ghost_norm` (18 epochs against 20; 3 of 8 runs)",
-    ]  # the setting with the most runs first; none of another plan's runs
+    head, _, *lines = short.splitlines()
+    assert head == "**Which?** Each against `celu`, in points, at the small scale, on `noise`, which is not CIFAR-10:"
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0] == ["", "a machine, bfloat16", "a card, bfloat16"]  # the most runs first; no other plan's runs
+    assert [cells[2], *cells[4:]] == [
+        ["`celu`", "", ""],
+        ["`whitening` (14 epochs against 20)", "not shown to be at least `celu` − 0.2; worse: −1.00", ""],
+        ["`final` (10 epochs against 20)", "not shown to be at least `celu` − 0.2; "
+         "too few runs (needs about 7): +0.01; 2 of 8 runs", ""],
+        ["`baseline`", "", ""],
+    ]  # fmt: skip
+    assert cells[3][1:] == [
+        "at least `celu` − 0.2 (p < 0.05); better: +2.00",
+        "not shown to be at least `celu` − 0.2; worse: −2.00; 3 of 8 runs",
+    ]
     tables = re.findall(
         r"^On .*?; small scale; (.*?), bfloat16; .*?\.( Made for other plans\.)?$", report(tmp_path), re.M
     )
@@ -388,7 +393,7 @@ def test_a_verdict_with_runs_missing_is_one_so_far(tmp_path: Path) -> None:
     )
     for one in runs("celu", 0.86) + runs("ghost_norm", 0.9):
         append(tmp_path / "plan.jsonl", one)
-    assert "*better*: `ghost_norm` (18 epochs against 20; 8 of 9 runs)" in report(tmp_path)
+    assert re.search(r"\| `ghost_norm` \(18 epochs against 20\) \| better: \+4.00; 8 of 9 runs +\|", report(tmp_path))
 
 
 def test_a_caption_speaks_of_its_tables_columns_alone() -> None:

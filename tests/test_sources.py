@@ -219,7 +219,7 @@ def test_folders_without_a_dataset_are_refused(tmp_path: Path) -> None:
 def test_a_missing_shard_is_noticed(tmp_path: Path) -> None:
     place = write_parquet(tmp_path, arrays(), shards=3) / "plain_text"
     (place / "train-00001-of-00003.parquet").unlink()
-    assert message(lambda: sources.parquet_files(tmp_path)).endswith("speak of 3 shards, found 2")
+    assert message(lambda: sources.parquet_files(tmp_path)).endswith("speak of a total of 3, found 2")
 
 
 def test_torchvision_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

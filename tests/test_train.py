@@ -1,5 +1,7 @@
+import gc
 import itertools
 import warnings
+import weakref
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cifar_fast_utils import augment, loop
+from cifar_fast_utils import augment, loop, optimiser
 from cifar_fast_utils import train as module
 from cifar_fast_utils.data import Dataset, make_dataset
 from cifar_fast_utils.device import SCALES, Scale, choose_precision, precisions
@@ -18,7 +20,7 @@ from cifar_fast_utils.evaluate import answers, cross_entropy_of, evaluate
 from cifar_fast_utils.loop import Training
 from cifar_fast_utils.network import ResNet9
 from cifar_fast_utils.recipe import LADDER, MODERN, RECIPES, Recipe, get, with_epochs
-from cifar_fast_utils.run import Clock, Run
+from cifar_fast_utils.run import Clock, Run, Stopped
 from cifar_fast_utils.train import count_flops, data_at, epochs_of, recipe_at, train
 
 NARROW = Scale("narrow", width=4)
@@ -133,9 +135,48 @@ def test_float16_takes_the_same_step_to_rounding(master: bool, tiny: Dataset, mo
     assert (state(run)["layer3.0.norm.bias"] - start - moved).norm() < 0.1 * moved.norm()
 
 
-def test_the_baseline_is_deterministic_too(tiny: Dataset) -> None:
-    first, again = (quick(short("baseline"), tiny, seed=1) for _ in range(2))
-    assert torch.equal(state(first)["linear.weight"], state(again)["linear.weight"])
+def test_the_hosts_batches_are_the_seeds_own_in_the_dtype_asked_for(tiny: Dataset) -> None:
+    recipe, orders = replace(RECIPES["baseline"], batch_size=32), list[Tensor]()
+    for seed in (1, 1, 2):
+        seen = list(epochs_of(recipe, tiny.train_images[:64], torch.arange(64), seed, torch.bfloat16)())
+        assert {images.dtype for images, _ in seen} == {torch.bfloat16}
+        orders.append(torch.cat([numbers for _, numbers in seen]))
+    assert torch.equal(orders[0], orders[1])
+    assert not torch.equal(orders[1], orders[2])
+
+
+@pytest.mark.parametrize("name", ["gpu_data", "baseline", "muon"])
+def test_a_run_computes_in_its_precision(name: str, tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its images in training and in the test, and Muon's iterations."""
+    seen: dict[str, torch.dtype] = {}
+    step, iterate = module.training_step, optimiser.orthogonalise
+
+    def trained(*arguments: Any) -> tuple[Tensor, Tensor]:
+        seen["training"] = arguments[5].dtype
+        return step(*arguments)
+
+    def tested(*arguments: Any, **named: Any) -> tuple[Tensor, Tensor | None]:
+        seen["test"] = named["images"].dtype
+        return answers(*arguments, **named)
+
+    def iterated(matrix: Tensor, dtype: torch.dtype) -> Tensor:
+        seen["Muon"] = dtype
+        return iterate(matrix, dtype)
+
+    monkeypatch.setattr(module, "choose_precision", lambda *_: "bfloat16")
+    monkeypatch.setattr(loop, "training_step", trained)
+    monkeypatch.setattr(module, "answers", tested)
+    monkeypatch.setattr(optimiser, "orthogonalise", iterated)
+    quick(replace(with_epochs(get(name), 1), batch_size=32), tiny.subset(32, 16))
+    assert seen == dict.fromkeys(["training", "test", *["Muon"] * (name == "muon")], torch.bfloat16)
+
+
+def test_memory_is_kept_before_anything_is_computed(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(module, "keep_freed_memory", lambda: asked.append("kept"))
+    monkeypatch.setattr(module, "_warm_up", lambda *_: asked.append("a step"))
+    quick(short("gpu_data", 0.5), tiny)
+    assert asked == ["kept", "a step"]
 
 
 def test_a_run_by_hand_gives_the_same_weights(tiny: Dataset) -> None:
@@ -242,13 +283,35 @@ def test_testing_after_each_epoch_does_not_change_the_run(tiny: Dataset) -> None
     assert torch.equal(state(with_tests)["linear.weight"], state(without)["linear.weight"])
 
 
+def test_a_stopped_run_lets_go_of_what_it_trained_with(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook keeps the last exception."""
+    made: list[weakref.ref[Training]] = []
+
+    class Watched(Training):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            made.append(weakref.ref(self))
+
+    def stop(*_: Any) -> tuple[Tensor, Tensor]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "Training", Watched)
+    monkeypatch.setattr(loop, "training_step", stop)
+    with pytest.raises(Stopped) as kept:
+        quick(short("final", 2), tiny)
+    gc.collect()
+    assert str(kept.value) == "stopped after step 0 of 4"
+    assert [one() for one in made] == [None]
+
+
 def test_no_warning_is_shown(tiny: Dataset) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         quick(short("final", 1), tiny)
 
 
-def test_the_smoke_scale_shortens_and_never_lengthens() -> None:
+def test_the_smoke_scale_shortens_and_never_lengthens(tiny: Dataset) -> None:
+    assert quick(short("gpu_data", 0.5), tiny, scale="smoke").scale == "smoke"
     smoke = SCALES["smoke"]
     assert recipe_at(smoke, get("final")).epochs == smoke.epochs
     assert recipe_at(smoke, get("final@1")) == get("final@1")
