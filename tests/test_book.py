@@ -553,10 +553,16 @@ def test_what_the_chapters_say_came_out_is_what_was_recorded() -> None:
     _, coins, muon, fitted = table
     assert f"in float32: {signed(coins.difference)}." in seeing
     assert f"the recipe `muon` was ahead by {signed(muon.difference)} points." in stepping
-    two = [f"`{row.recipe.name}` {row.rung.interval.mean:.2f}" for row in (muon, fitted) if row.rung]
-    flops = [row.rung.flops for row in (muon, fitted) if row.rung]
-    assert f"{', '.join(two)}, for {flops[1] / flops[0]:.2f} of its FLOPs." in spending
+    slow, fast = (f"{row.rung.interval.mean:.2f}" for row in (muon, fitted) if row.rung)
+    assert f"On an EPYC in float32 it has {fast} percent and `muon@2` {slow}, n = 8." in spending
     assert {row.rung.n for row in table if row.rung} == {8}
+    ((_, ahead), *_) = plan_tables(read_plan(results / "small_fast_60_ahead.toml"), records)
+    pair = [row.rung for row in (without["muon"], ahead[-1]) if row.rung]
+    slow, fast = (f"`{one.recipe.name}` {one.interval.mean:.2f}" for one in pair)
+    assert f"{slow} percent (n = 8) and {fast} (n = 10), nearly three points apart," in spending
+    assert f"for {pair[1].flops / pair[0].flops - 1:.0%} more FLOPs.".replace("%", " percent") in spending
+    assert [one.n for one in pair] == [8, 10]
+    assert "took {:.1f} and {:.1f} (medians)".format(*(one.seconds("train") for one in pair)) in spending
     tables = plan_tables(read_plan(results / "small_fast_apart.toml"), records)
     (apart,) = (rows for setting, rows in tables if setting.device.startswith("AMD EPYC (family 25, model 17, AVX2)"))
     lost = {row.recipe.name.removeprefix("minute_without_"): row for row in apart[1:]}
