@@ -556,8 +556,8 @@ def test_what_the_chapters_say_came_out_is_what_was_recorded() -> None:
     slow, fast = (f"{row.rung.interval.mean:.2f}" for row in (muon, fitted) if row.rung)
     assert f"On an EPYC in float32 it has {fast} percent and `muon@2` {slow}, n = 8." in spending
     assert {row.rung.n for row in table if row.rung} == {8}
-    ((_, ahead), *_) = plan_tables(read_plan(results / "small_fast_60_ahead.toml"), records)
-    pair = [row.rung for row in (without["muon"], ahead[-1]) if row.rung]
+    ((_, whole_minute), *_) = plan_tables(read_plan(results / "small_fast_60_ahead.toml"), records)
+    pair = [row.rung for row in (without["muon"], whole_minute[-1]) if row.rung]
     slow, fast = (f"`{one.recipe.name}` {one.interval.mean:.2f}" for one in pair)
     assert f"{slow} percent (n = 8) and {fast} (n = 10), nearly three points apart," in spending
     assert f"for {pair[1].flops / pair[0].flops - 1:.0%} more FLOPs.".replace("%", " percent") in spending
