@@ -45,7 +45,7 @@ def test_every_rung_is_measured_and_reported(tiny: Dataset, tmp_path: Path, monk
     assert list(figures["rungs"]) == LADDER
     table = shares_table(figures)
     assert "noise; narrow scale; " in table
-    assert f"{in_threads(torch.get_num_threads())}, medians of 1 steps" in table
+    assert f"{in_threads(torch.get_num_threads())}, medians of 1 step," in table
     for line, name in zip(table.splitlines()[4:], LADDER, strict=True):
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         assert cells[0] == f"`{name}`"
