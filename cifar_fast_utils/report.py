@@ -135,7 +135,7 @@ def in_short(plan: Plan, tables: Sequence[tuple[Setting, Sequence[Row]]]) -> str
         said = []
         if not math.isnan(row.p_of_goal):
             reached = row.p_of_goal < LEVEL
-            said.append(f"{'' if reached else 'not shown to be '}at least {goal_of(plan)}{' (p < 0.05)' * reached}")
+            said.append(f"{'' if reached else 'not shown to be '}at least {goal_of(plan)}{f' (p < {LEVEL})' * reached}")
         if row.difference:
             said.append(f"{row.verdict}: {row.difference.mean:+.2f}".replace("-", "−"))
         return "; ".join([*said, *[row.so_far] * bool(said and row.so_far)])

@@ -30,6 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cifar_fast_utils.article import ARTICLE
 from cifar_fast_utils.device import cores_of
+from cifar_fast_utils.download import HUB, HUB_FILES
 from cifar_fast_utils.evidence import by_setting, rung
 from cifar_fast_utils.ledger import Record, read, read_folder, setting_of
 from cifar_fast_utils.optimiser import orthogonalise
@@ -900,6 +901,7 @@ def test_what_teachers_are_told_to_expect_is_what_was_recorded() -> None:
     points = [100 * run["tta_accuracy"] for run in runs if run["recipe"]["name"] == "small_fast_60_float32"]
     mean, sd = statistics.fmean(points), statistics.stdev(points)
     assert len(points) == 10
+    assert all(f" {HUB}{name}\n" in (ROOT / "book" / "how_to_use.md").read_text(encoding="utf-8") for name in HUB_FILES)
     assert f"have a mean of {mean:.2f} % and a standard deviation of {sd:.2f} points" in text
 
 
